@@ -1,0 +1,1 @@
+"""What runs when. Prefect lives here and nowhere else."""

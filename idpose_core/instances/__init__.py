@@ -1,0 +1,1 @@
+"""Object instances: detectors, linking over time, square crops."""

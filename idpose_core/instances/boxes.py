@@ -1,0 +1,81 @@
+"""Boxes and detections, in coordinates relative to the frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Box:
+    """An axis-aligned box; coordinates are fractions of the frame's width and height.
+
+    The order xmin, xmax, ymin, ymax is that of the YouTube-BoundingBoxes files.
+    """
+
+    xmin: float
+    xmax: float
+    ymin: float
+    ymax: float
+
+    @property
+    def width(self) -> float:
+        """Width as a fraction of the frame's width; 0 for a box turned inside out."""
+        return max(0.0, self.xmax - self.xmin)
+
+    @property
+    def height(self) -> float:
+        """Height as a fraction of the frame's height; 0 for a box turned inside out."""
+        return max(0.0, self.ymax - self.ymin)
+
+    @property
+    def area(self) -> float:
+        """Area as a fraction of the frame's area."""
+        return self.width * self.height
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One detected object: COCO class name, score in [0, 1], box."""
+
+    class_name: str
+    score: float
+    box: Box
+
+
+@dataclass(frozen=True)
+class FrameDetections:
+    """What a detector found in one sampled frame.
+
+    Attributes:
+        timestamp_ms: Presentation time stamp of the frame.
+        width: Frame width in pixels, after rotation.
+        height: Frame height in pixels, after rotation.
+        cut: Whether a scene cut lies between the previous sampled frame and this one.
+        detections: Sorted by falling score.
+    """
+
+    timestamp_ms: int
+    width: int
+    height: int
+    cut: bool
+    detections: tuple[Detection, ...]
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union, in [0, 1]; 0 when either box is empty."""
+    width = min(a.xmax, b.xmax) - max(a.xmin, b.xmin)
+    height = min(a.ymax, b.ymax) - max(a.ymin, b.ymin)
+    if width <= 0 or height <= 0:
+        return 0.0
+    intersection = width * height
+    return intersection / (a.area + b.area - intersection)
+
+
+def interpolate(a: Box, b: Box, share: float) -> Box:
+    """The box a share of the way (0 = a, 1 = b) from ``a`` to ``b``, linearly."""
+    return Box(
+        a.xmin + share * (b.xmin - a.xmin),
+        a.xmax + share * (b.xmax - a.xmax),
+        a.ymin + share * (b.ymin - a.ymin),
+        a.ymax + share * (b.ymax - a.ymax),
+    )

@@ -1,0 +1,1 @@
+"""Videos: sources, annotations, decoding, near-duplicates."""

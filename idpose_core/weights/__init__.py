@@ -1,0 +1,1 @@
+"""Pretrained networks: where from, which sha256, which licence."""

@@ -1,0 +1,1 @@
+"""What is kept: schemas, shards, commits, digests, object stores. No torch, no Prefect."""

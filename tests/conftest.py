@@ -1,0 +1,17 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real test data (videos, YTBB rows, ETH-80 photographs), or skip."""
+    folder = os.environ.get("IDPOSE_REAL_DATA")
+    if not folder:
+        pytest.skip("IDPOSE_REAL_DATA is not set: real videos are not at hand")
+    return Path(folder)
