@@ -1,0 +1,277 @@
+"""Row stages: results named by what made them.
+
+A row stage maps each input row to output rows, or to a status that says why there are none. The
+key of an input row is the digest of the stage, its version and settings, the weights it uses and
+the row itself. Shards are Parquet files of output rows that carry these keys; what a build has to
+do is the wanted keys minus the keys that exist. Resuming after a kill, incremental builds, retry
+of only what failed and safe concurrent runs all follow from this; nothing else keeps progress.
+
+A shard's name is the SHA-256 of its bytes, so that a damaged file is told by its name and equal
+results meet in one file. How rows are packed never changes results: of two shards that hold one
+key the higher attempt wins, then the smaller name.
+"""
+
+from __future__ import annotations
+
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from storage.digests import digest, sha256
+from storage.objects import Store
+from storage.parquet import from_parquet, to_parquet
+from storage.reasons import Status, Unusable
+
+_OUTCOME = pa.schema(
+    [
+        pa.field("row_key", pa.string(), nullable=False),
+        pa.field("attempt", pa.int32(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("reason_detail", pa.string()),
+        pa.field("retryable", pa.bool_(), nullable=False),
+    ]
+)
+_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input row of a stage.
+
+    Attributes:
+        row: What the result depends on; enters the key.
+        location: Where to find the bytes on this machine; enters nothing.
+    """
+
+    row: Mapping[str, Any]
+    location: Mapping[str, str] = field(default_factory=dict)
+
+
+class RowStage(ABC):
+    """A stage of the pipeline; instances hold settings only and travel to worker processes."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]  # raised when equal input gives other output; a golden test guards it
+    columns: ClassVar[pa.Schema]  # of the output rows
+    shard_rows: ClassVar[int]  # input rows a shard, unless the run says otherwise
+
+    @abstractmethod
+    def settings(self) -> Mapping[str, Any]:
+        """The configuration that the result depends on; enters every key."""
+
+    def weights(self) -> Mapping[str, str]:
+        """SHA-256 of each weights file that the result depends on; enters every key."""
+        return {}
+
+    @abstractmethod
+    def compute(
+        self, row: Mapping[str, Any], location: Mapping[str, str]
+    ) -> Sequence[Mapping[str, Any]]:
+        """The output rows of one input row, at least one.
+
+        Raises:
+            Unusable: There are none; the status and its detail become the row.
+        """
+
+    def key(self, row: Mapping[str, Any]) -> str:
+        """The name of this row's result."""
+        made_by = {"stage": self.name, "version": self.version, "weights": self.weights()}
+        return digest({**made_by, "settings": self.settings(), "row": digest(row)})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known of one input row: its status, and where its output rows lie."""
+
+    row_key: str
+    attempt: int
+    status: Status
+    detail: str | None
+    retryable: bool
+    shard: str
+    first_row: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One input row that has to be computed."""
+
+    item: Item
+    row_key: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a build asks of a stage.
+
+    Attributes:
+        keys: The key of every wanted item, in the order of the items.
+        chunks: For each shard of the plan the tasks that are still to do; empty = reused.
+        damaged: Shards that were found damaged and removed.
+    """
+
+    keys: tuple[str, ...]
+    chunks: tuple[tuple[Task, ...], ...]
+    damaged: tuple[str, ...]
+
+    @property
+    def todo(self) -> list[tuple[Task, ...]]:
+        """The shards that have anything to compute."""
+        return [chunk for chunk in self.chunks if chunk]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Shards computed, reused and retried; the three add up to the plan."""
+        retried = sum(1 for c in self.todo if all(task.attempt > 1 for task in c))
+        todo = len(self.todo)
+        return {"computed": todo - retried, "reused": len(self.chunks) - todo, "retried": retried}
+
+
+def stage_folder(stage: str) -> str:
+    """The folder of a stage's shards, relative to ROOT."""
+    return f"shards/{stage}"
+
+
+def plan_stage(
+    store: Store, stage: RowStage, items: Sequence[Item], *, shard_rows: int | None = None
+) -> Plan:
+    """Compare what is wanted with what exists; remove shards that turn out to be damaged."""
+    keys = tuple(stage.key(item.row) for item in items)
+    known, damaged = find_outcomes(store, stage.name, keys)
+    size = shard_rows or stage.shard_rows
+    chunks = []
+    for start in range(0, len(items), size):
+        chunk = []
+        for item, key in zip(items[start : start + size], keys[start : start + size], strict=True):
+            outcome = known.get(key)
+            if outcome is None:
+                chunk.append(Task(item, key, 1))
+            elif outcome.retryable:
+                chunk.append(Task(item, key, outcome.attempt + 1))
+        chunks.append(tuple(chunk))
+    return Plan(keys, tuple(chunks), tuple(damaged))
+
+
+def compute_shard(store: Store, stage: RowStage, tasks: Sequence[Task]) -> str:
+    """Compute the tasks and publish them as one shard. Returns the shard's path."""
+    rows: list[dict[str, Any]] = []
+    for task in tasks:
+        rows.extend(_compute_row(stage, task))
+    table = pa.Table.from_pylist(rows, schema=_shard_schema(stage))
+    data = to_parquet(table, row_group_rows=256)
+    path = f"{stage_folder(stage.name)}/{sha256(data)}.parquet"
+    store.publish(path, data)
+    return path
+
+
+def find_outcomes(
+    store: Store, stage: str, keys: Iterable[str]
+) -> tuple[dict[str, Outcome], list[str]]:
+    """Look up keys in a stage's shards.
+
+    Returns:
+        The outcome of each key that exists, and the shards that were damaged: these are removed,
+        so that their rows count as missing and are computed again.
+    """
+    wanted = set(keys)
+    found: dict[str, Outcome] = {}
+    damaged = []
+    for path in store.list(stage_folder(stage)) if wanted else []:
+        try:
+            outcomes = [o for o in _read_outcomes(store, path) if o.row_key in wanted]
+            intact = not outcomes or is_intact(store, path)
+        except _DAMAGE:
+            intact = False
+        if not intact:
+            store.delete(path)
+            damaged.append(path)
+            continue
+        for outcome in outcomes:
+            known = found.get(outcome.row_key)
+            if known is None or outcome.attempt > known.attempt:
+                found[outcome.row_key] = outcome
+    return found, damaged
+
+
+def is_intact(store: Store, path: str) -> bool:
+    """Whether a shard's bytes still have the digest that is its name."""
+    name = path.rsplit("/", 1)[-1].split(".")[0]
+    return sha256(store.read(path)) == name
+
+
+def read_rows(
+    store: Store, outcomes: Iterable[Outcome], columns: Sequence[str]
+) -> Iterator[tuple[Outcome, list[dict[str, Any]]]]:
+    """The output rows of outcomes, shard by shard, with only the named columns read.
+
+    Outcomes without a result (status other than ``ok``) are left out.
+    """
+    by_shard: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.status is Status.OK:
+            by_shard.setdefault(outcome.shard, []).append(outcome)
+    for path in sorted(by_shard):
+        with store.open(path) as file:
+            table = from_parquet(file, columns)
+        for outcome in sorted(by_shard[path], key=lambda o: o.first_row):
+            yield outcome, table.slice(outcome.first_row, outcome.rows).to_pylist()
+
+
+def _shard_schema(stage: RowStage) -> pa.Schema:
+    return pa.schema([*_OUTCOME, *stage.columns])
+
+
+def _compute_row(stage: RowStage, task: Task) -> list[dict[str, Any]]:
+    try:
+        rows = list(stage.compute(task.item.row, task.item.location))
+        if not rows:
+            raise RuntimeError(f"stage {stage.name} gave neither rows nor a reason")
+        outcome = _outcome_row(task, Status.OK, None)
+    except Unusable as unusable:
+        rows, outcome = [{}], _outcome_row(task, unusable.status, unusable.detail or None)
+    except Exception:
+        # One row must not end a build of days; the traceback stays with the row, and the build's
+        # summary and exit message name every internal error.
+        rows, outcome = [{}], _outcome_row(task, Status.INTERNAL_ERROR, traceback.format_exc())
+    return [{**outcome, **row} for row in rows]
+
+
+def _outcome_row(task: Task, status: Status, detail: str | None) -> dict[str, Any]:
+    return {
+        "row_key": task.row_key,
+        "attempt": task.attempt,
+        "status": status.value,
+        "reason_detail": detail,
+        "retryable": status.retryable,
+    }
+
+
+def _read_outcomes(store: Store, path: str) -> list[Outcome]:
+    with store.open(path) as file:
+        table = from_parquet(file, _OUTCOME.names)
+    outcomes: list[Outcome] = []
+    first = 0
+    rows = table.to_pylist()
+    for index, row in enumerate(rows):
+        last = index + 1 == len(rows) or rows[index + 1]["row_key"] != row["row_key"]
+        if last:
+            outcomes.append(
+                Outcome(
+                    row_key=row["row_key"],
+                    attempt=row["attempt"],
+                    status=Status(row["status"]),
+                    detail=row["reason_detail"],
+                    retryable=row["retryable"],
+                    shard=path,
+                    first_row=first,
+                    rows=index + 1 - first,
+                )
+            )
+            first = index + 1
+    return outcomes
