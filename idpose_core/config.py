@@ -1,0 +1,246 @@
+"""The configuration of a build: one object that describes it entirely.
+
+The command line, the YAML files and the Prefect parameters all fill this model; nothing else is
+configuration. Unknown keys are refused, with the nearest known key named.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+ImageSize = Annotated[int, Field(ge=32, le=1024)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the key and the remedy."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceConfig(_Section):
+    """Where the videos come from."""
+
+    kind: Literal["folder"] = Field("folder", description="Kind of source")
+    path: str | None = Field(None, description="Folder of videos, searched recursively")
+    annotations: str | None = Field(
+        None, description="CSV in YouTube-BoundingBoxes form; its youtube_id is the file's stem"
+    )
+    licence: str | None = Field(None, description="Licence of the videos, carried into the card")
+
+
+class DetectorConfig(_Section):
+    """Which detector crops the instances."""
+
+    kind: Literal["torchvision", "detectron2", "yolox", "annotations"] = "torchvision"
+    weights: str | None = Field(None, description="Weights file; null = `idpose weights`")
+    threshold: Share = Field(0.9, description="A detection below this score starts no track")
+    device: str = Field("cpu", description="cpu, cuda or cuda:N")
+
+
+class SamplingConfig(_Section):
+    """How frames are chosen."""
+
+    fps: float = Field(4.0, gt=0, le=60, description="Frames a second that are looked at")
+    deadline_seconds: float = Field(600.0, gt=0, description="Limit for decoding one video")
+
+
+class ClipsConfig(_Section):
+    """What a clip and its crops must satisfy (absolute thresholds only)."""
+
+    min_crops: int = Field(5, ge=2)
+    min_seconds: float = Field(2.0, ge=0)
+    min_side: int = Field(64, ge=8, description="Shorter side of the box, pixels of the frame")
+    border: int = Field(2, ge=0, description="A box this near to the frame's edge is dropped")
+    max_aspect: float = Field(4.0, gt=1, description="Longer over shorter side of the box")
+    min_sharpness: float = Field(20.0, ge=0, description="Variance of the crop's Laplacian")
+    min_iou: Share = Field(0.5, description="Overlap with the annotated box")
+
+
+class ImageConfig(_Section):
+    """The stored pictures."""
+
+    size: ImageSize = Field(160, description="Side of a crop in pixels")
+    scale: float = Field(1.25, ge=1.0, le=3.0, description="Side of the square over the box's")
+
+
+class EmbedderConfig(_Section):
+    """The pose feature."""
+
+    kind: Literal["rotnet", "st-alex", "random-alexnet", "grey-pixels", "silhouette"] = "rotnet"
+    weights: str | None = Field(None, description="Weights file; null = `idpose weights`")
+    masks: Literal["grabcut", "none"] = Field(
+        "grabcut", description="How the object is told from its background; none = paper mode"
+    )
+    silhouette: bool = Field(True, description="Append the mask itself to a masked feature")
+    device: str = "cpu"
+
+
+class PoseConfig(_Section):
+    """The pose space: projection and clusters, fitted on training rows only."""
+
+    clusters: int = Field(32, ge=1, description="M of the paper")
+    dimensions: int = Field(512, ge=1, description="Principal components for the shortlist")
+    space: str = Field("fit", description="fit, or the id of an existing pose space")
+
+
+class TripletsConfig(_Section):
+    """How triplets are sampled (paper section 3.2)."""
+
+    train: int | None = Field(None, ge=1, description="null = what the pool gives, <= 100,000")
+    test: int | None = Field(None, ge=1)
+    top_k: int = Field(1, ge=1, le=100, description="1 = the nearest neighbour, as in the paper")
+    min_gap_ms: int = Field(1000, ge=0, description="Between the ID picture and the target")
+    mutual: bool = Field(False, description="Only mutual nearest neighbours")
+    min_similarity: float | None = Field(None, ge=-1, le=1)
+    exclude_diagonal: bool = Field(False, description="Leave out pairs within one pose cluster")
+
+
+class RunConfig(_Section):
+    """How the work is carried out; nothing here changes a result."""
+
+    workers: int = Field(0, ge=0, description="Processes; 0 = one for each core")
+    shard_rows: int | None = Field(None, ge=1, description="Input rows a shard; null = by stage")
+
+
+class BuildConfig(_Section):
+    """Everything that `idpose build` needs to know."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of the dataset")
+    source: SourceConfig = SourceConfig()
+    split: Literal["hash"] = Field("hash", description="Train or test by hash of the video id")
+    test_share: Share = Field(0.1, description="Share of videos that the hash puts in test")
+    classes: tuple[str, ...] = Field(("car",), min_length=1, description="COCO class names")
+    detector: DetectorConfig = DetectorConfig()
+    decoder: Literal["pyav", "decord", "torchcodec"] = "pyav"
+    sampling: SamplingConfig = SamplingConfig()
+    clips: ClipsConfig = ClipsConfig()
+    image: ImageConfig = ImageConfig()
+    embedder: EmbedderConfig = EmbedderConfig()
+    pose: PoseConfig = PoseConfig()
+    triplets: TripletsConfig = TripletsConfig()
+    run: RunConfig = RunConfig()
+    seed: int = Field(0, ge=0)
+
+    def identity(self) -> dict[str, Any]:
+        """The part that the content depends on: no paths, no devices, no limits, no secrets.
+
+        Weights enter by their digest, in the keys of the stages and in the lineage.
+        """
+        full: dict[str, Any] = self.model_dump(mode="json")
+        del full["run"], full["name"]
+        for section, key in _NOT_CONTENT:
+            del full[section][key]
+        return full
+
+
+_NOT_CONTENT = (
+    ("source", "path"),
+    ("source", "annotations"),
+    ("detector", "weights"),
+    ("detector", "device"),
+    ("embedder", "weights"),
+    ("embedder", "device"),
+    ("sampling", "deadline_seconds"),
+)
+
+
+def parse_config(values: Mapping[str, Any]) -> BuildConfig:
+    """Validate plain values.
+
+    Raises:
+        ConfigError: A key is unknown or a value is out of its range; every problem is named.
+    """
+    try:
+        return BuildConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(e) for e in error.errors())) from None
+
+
+def load_config(text: str, overrides: Mapping[str, Any] | None = None) -> BuildConfig:
+    """Parse YAML and apply ``key.path: value`` overrides.
+
+    Raises:
+        ConfigError: The text is not a YAML mapping, or the configuration is not valid.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError("a configuration is a mapping of keys to values")
+    for path, value in (overrides or {}).items():
+        _set(values, path, value)
+    return parse_config(values)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split ``key.path=value``; the value is read as YAML, so that 3, true and [a, b] work.
+
+    Raises:
+        ConfigError: There is no ``=``, or the value is not YAML.
+    """
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set takes key=value, not {text!r}")
+    try:
+        return path, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {path}: {error}") from error
+
+
+def _set(values: dict[str, Any], path: str, value: Any) -> None:
+    *sections, last = path.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(_unknown(path))
+        values = inner
+    values[last] = value
+
+
+def _explain(error: Any) -> str:
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return _unknown(path)
+    return f"{path}: {error['msg']} (got {error['input']!r})"
+
+
+def _unknown(path: str) -> str:
+    near = difflib.get_close_matches(path, list(_key_paths(BuildConfig)), n=1, cutoff=0.0)
+    return f"unknown key {path!r}; the nearest known key is {near[0]!r}"
+
+
+def _key_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and get_origin(kind) is None and issubclass(kind, BaseModel):
+            yield from _key_paths(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def choices(model: type[BaseModel], key: str) -> tuple[str, ...]:
+    """The values that a key with a closed set of values accepts."""
+    return get_args(model.model_fields[key].annotation)
+
+
+def read_config_file(path: Path, overrides: Mapping[str, Any] | None = None) -> BuildConfig:
+    """Load a YAML file.
+
+    Raises:
+        ConfigError: The file cannot be read or is not a valid configuration.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    return load_config(text, overrides)
