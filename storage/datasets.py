@@ -91,7 +91,7 @@ def commit(store: Store, draft: Draft) -> Committed:
     """Write the tables, then the manifest, then the log entry.
 
     Raises:
-        DatasetError: A picture shard that the tables name is not there.
+        DatasetError: An object that the manifest names is not there or is damaged.
     """
     folder = f"datasets/{draft.name}/{draft.version}"
     existing = _try_read(store, f"{folder}/manifest.json")
@@ -99,6 +99,8 @@ def commit(store: Store, draft: Draft) -> Committed:
         manifest, created = existing, False
     else:
         manifest, created = _publish(store, draft, folder, existing)
+        if problems := verify(store, manifest):
+            raise DatasetError("; ".join(problems))
     _point_to(store, draft, folder, manifest)
     return Committed(draft.version, folder, manifest, created)
 

@@ -39,7 +39,12 @@ class Store:
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         # fsspec instances hold sockets and event loops; another process opens its own.
-        return Store, (self._base if self._local else self.root,)
+        return Store, (self.location,)
+
+    @property
+    def location(self) -> str:
+        """The root as another process of this machine can open it."""
+        return self._base if self._local else self.root
 
     def local_path(self, path: str) -> Path | None:
         """The file behind ``path`` where ROOT is a local folder, else None."""

@@ -63,6 +63,8 @@ CROPS = pa.schema(
         _required("xmax", pa.float64()),
         _required("ymin", pa.float64()),
         _required("ymax", pa.float64()),
+        _required("frame_width", pa.int32()),
+        _required("frame_height", pa.int32()),
         _required("transform", pa.list_(pa.float64())),  # CropTransform.to_list()
         _required("sharpness", pa.float64()),  # variance of the Laplacian, grey levels squared
         pa.field("pose_cluster", pa.int32()),

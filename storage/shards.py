@@ -48,7 +48,7 @@ class Item:
     """
 
     row: Mapping[str, Any]
-    location: Mapping[str, str] = field(default_factory=dict)
+    location: Mapping[str, Any] = field(default_factory=dict)
 
 
 class RowStage(ABC):
@@ -69,7 +69,7 @@ class RowStage(ABC):
 
     @abstractmethod
     def compute(
-        self, row: Mapping[str, Any], location: Mapping[str, str]
+        self, row: Mapping[str, Any], location: Mapping[str, Any]
     ) -> Sequence[Mapping[str, Any]]:
         """The output rows of one input row, at least one.
 
@@ -113,11 +113,13 @@ class Plan:
     Attributes:
         keys: The key of every wanted item, in the order of the items.
         chunks: For each shard of the plan the tasks that are still to do; empty = reused.
+        known: What exists already, by key.
         damaged: Shards that were found damaged and removed.
     """
 
     keys: tuple[str, ...]
     chunks: tuple[tuple[Task, ...], ...]
+    known: Mapping[str, Outcome]
     damaged: tuple[str, ...]
 
     @property
@@ -155,7 +157,7 @@ def plan_stage(
             elif outcome.retryable:
                 chunk.append(Task(item, key, outcome.attempt + 1))
         chunks.append(tuple(chunk))
-    return Plan(keys, tuple(chunks), tuple(damaged))
+    return Plan(keys, tuple(chunks), known, tuple(damaged))
 
 
 def compute_shard(store: Store, stage: RowStage, tasks: Sequence[Task]) -> str:
@@ -168,6 +170,21 @@ def compute_shard(store: Store, stage: RowStage, tasks: Sequence[Task]) -> str:
     path = f"{stage_folder(stage.name)}/{sha256(data)}.parquet"
     store.publish(path, data)
     return path
+
+
+def collect_outcomes(store: Store, plan: Plan, new_shards: Iterable[str]) -> list[Outcome]:
+    """The outcome of every item of a plan, once its shards are computed, in the items' order.
+
+    Raises:
+        RuntimeError: A shard that was just written is not there.
+    """
+    found = dict(plan.known)
+    for path in sorted(new_shards):
+        _keep_best(found, _read_outcomes(store, path))
+    missing = [key for key in plan.keys if key not in found]
+    if missing:
+        raise RuntimeError(f"{len(missing)} results vanished while the stage ran: build again")
+    return [found[key] for key in plan.keys]
 
 
 def find_outcomes(
@@ -192,10 +209,7 @@ def find_outcomes(
             store.delete(path)
             damaged.append(path)
             continue
-        for outcome in outcomes:
-            known = found.get(outcome.row_key)
-            if known is None or outcome.attempt > known.attempt:
-                found[outcome.row_key] = outcome
+        _keep_best(found, outcomes)
     return found, damaged
 
 
@@ -221,6 +235,27 @@ def read_rows(
             table = from_parquet(file, columns)
         for outcome in sorted(by_shard[path], key=lambda o: o.first_row):
             yield outcome, table.slice(outcome.first_row, outcome.rows).to_pylist()
+
+
+def locate(store: Store, outcome: Outcome) -> dict[str, Any]:
+    """Where the output rows of an outcome lie, as plain values for an Item's location."""
+    place = {"shard": outcome.shard, "first_row": outcome.first_row, "rows": outcome.rows}
+    return {"root": store.location, **place}
+
+
+def read_located(location: Mapping[str, Any], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The output rows that ``locate`` pointed to."""
+    with Store(location["root"]).open(location["shard"]) as file:
+        table = from_parquet(file, columns)
+    rows: list[dict[str, Any]] = table.slice(location["first_row"], location["rows"]).to_pylist()
+    return rows
+
+
+def _keep_best(found: dict[str, Outcome], outcomes: Iterable[Outcome]) -> None:
+    for outcome in outcomes:
+        known = found.get(outcome.row_key)
+        if known is None or outcome.attempt > known.attempt:
+            found[outcome.row_key] = outcome
 
 
 def _shard_schema(stage: RowStage) -> pa.Schema:

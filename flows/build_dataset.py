@@ -1,0 +1,73 @@
+"""Build a dataset: from videos to committed ID/pose/target triplets (paper section 3.2).
+
+What runs when. What is computed stands in idpose_core, what is kept in storage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flows.progress import Progress
+from flows.runners import Runner
+from flows.steps import instances, pose, videos
+from flows.steps.context import Context
+from flows.steps.publish import publish
+from idpose_core.assembly.splits import TEST, TRAIN
+from idpose_core.config import BuildConfig
+from storage.datasets import Committed
+from storage.objects import Store
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build did.
+
+    Attributes:
+        committed: The version, with its manifest.
+        statistics: Attrition and balance as this build saw them.
+        shards: Shards of all row stages computed, reused and retried.
+        damaged: Shards that were found damaged and were made again.
+    """
+
+    committed: Committed
+    statistics: dict[str, Any]
+    shards: dict[str, int]
+    damaged: list[str]
+
+
+def build_dataset(
+    config: BuildConfig, root: str, runner: Runner, progress: Progress
+) -> BuildResult:
+    """Build the dataset that ``config`` describes in the store at ``root``.
+
+    Raises:
+        ConfigError: The source, the annotations or the weights are not there.
+        BuildError: The videos give too few crops for a dataset.
+        DatasetError: The version could not be committed.
+    """
+    build = Context(config, Store(root), runner, progress)
+    instances.detect_stage(build)  # weights that are missing are told before hours of work
+    pose.embed_stage(build)
+
+    annotations = videos.read_source_annotations(build)
+    found = videos.fetch(build, videos.list_source(build))
+    videos.match_annotations(build, found, annotations)
+    frames = instances.detect(build, found, annotations)
+    videos.drop_repeated_footage(build, found, frames)
+    clips = instances.link(build, found, frames, annotations)
+    crops = instances.crop(build, found, clips)
+    embedded = pose.embed(build, clips, crops)
+
+    space_id, space = pose.pose_space(build, clips, embedded)
+    clusters = len(space.centroids)
+    retrieval = {
+        split: pose.neighbours(build, split, clips, embedded, space_id, space)
+        for split in (TRAIN, TEST)
+    }
+    sampled = {
+        split: pose.triplets(build, split, clips, table, clusters)
+        for split, table in retrieval.items()
+    }
+    committed, statistics = publish(build, found, clips, retrieval, sampled, space_id, clusters)
+    return BuildResult(committed, statistics, build.shards, build.damaged)

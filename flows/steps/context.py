@@ -1,0 +1,81 @@
+"""What every step of a build needs, and how a row stage is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from flows.progress import Progress
+from flows.runners import Runner
+from idpose_core.config import BuildConfig
+from storage.objects import Store
+from storage.reasons import Status
+from storage.shards import Item, Outcome, RowStage, collect_outcomes, compute_shard, plan_stage
+
+
+class BuildError(Exception):
+    """A build cannot give a dataset; the message names the cause and the remedy."""
+
+
+class Record(Protocol):
+    """A video or a clip."""
+
+    def reject(self, status: Status, detail: str | None) -> None:
+        """Keep the record, with the reason why nothing comes of it."""
+
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+@dataclass
+class Context:
+    """One build: its configuration, its store, who runs tasks, who is told.
+
+    Attributes:
+        shards: Shards of all row stages so far: computed, reused, retried.
+        damaged: Shards that were found damaged, and are made again.
+        stages: Version of every stage that ran.
+    """
+
+    config: BuildConfig
+    store: Store
+    runner: Runner
+    progress: Progress
+    shards: dict[str, int] = field(
+        default_factory=lambda: {"computed": 0, "reused": 0, "retried": 0}
+    )
+    damaged: list[str] = field(default_factory=list)
+    stages: dict[str, int] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
+
+    def run(self, stage: RowStage, items: Sequence[Item]) -> list[Outcome]:
+        """Compute what is missing of a stage. Returns one outcome an item, in order."""
+        plan = plan_stage(self.store, stage, items, shard_rows=self.config.run.shard_rows)
+        self.progress.start(stage.name, len(plan.todo), plan.counts["reused"])
+        written = []
+        calls = [(self.store, stage, chunk) for chunk in plan.todo]
+        for path in self.runner.map(compute_shard, calls, stage.name):
+            written.append(path)
+            self.progress.advance(stage.name)
+        outcomes = collect_outcomes(self.store, plan, written)
+        self.progress.finish(stage.name, [outcome.status for outcome in outcomes])
+        for name, count in plan.counts.items():
+            self.shards[name] += count
+        self.damaged.extend(plan.damaged)
+        self.stages[stage.name] = stage.version
+        self.weights.update(stage.weights())
+        return outcomes
+
+
+def usable(
+    records: Sequence[RecordT], outcomes: Sequence[Outcome]
+) -> list[tuple[RecordT, Outcome]]:
+    """The records whose stage gave a result; the others are rejected with its reason."""
+    kept = []
+    for record, outcome in zip(records, outcomes, strict=True):
+        if outcome.status is Status.OK:
+            kept.append((record, outcome))
+        else:
+            record.reject(outcome.status, outcome.detail)
+    return kept

@@ -1,0 +1,210 @@
+"""Pose: embed the crops, fit the pose space on training rows, find neighbours, draw triplets."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from idpose_core.weights.registry import resolve_weights
+
+from flows.steps.context import BuildError, Context, usable
+from idpose_core.assembly.records import Clip
+from idpose_core.assembly.retrieval import RETRIEVAL, Embedded, draw_triplets, retrieve
+from idpose_core.assembly.splits import TRAIN
+from idpose_core.config import ConfigError
+from idpose_core.pose.space import PoseSpace, fit_pose_space
+from idpose_core.pose.triplets import Crops, Triplets
+from idpose_core.stages.embed import EmbedCrops
+from idpose_core.stages.mask import MaskObjects
+from storage.digests import digest
+from storage.parquet import from_parquet, to_parquet
+from storage.results import read_result, result
+from storage.shards import Item, Outcome, locate, read_rows
+
+VERSIONS = {"pose_space": 1, "retrieval": 1, "triplets": 1}
+_IN_MEMORY = 2 * 2**30  # features of more bytes than this are held in a temporary file
+
+
+def embed_stage(build: Context) -> EmbedCrops:
+    """The embed stage of this configuration.
+
+    Raises:
+        ConfigError: The embedder's weights are not there.
+    """
+    embedder = build.config.embedder
+    weights, weights_sha256 = resolve_weights(embedder.kind, embedder.weights, build.store)
+    masked = embedder.masks != "none"
+    return EmbedCrops(
+        kind=embedder.kind,
+        weights_path=weights,
+        weights_sha256=weights_sha256,
+        masked=masked,
+        silhouette=masked and embedder.silhouette,
+        image_size=build.config.image.size,
+        device=embedder.device,
+    )
+
+
+def embed(
+    build: Context, clips: Sequence[Clip], crops: Mapping[str, Outcome]
+) -> dict[str, Outcome]:
+    """Mask and embed the crops of each clip."""
+    stage = embed_stage(build)
+    wanted = [clip for clip in clips if clip.crops]
+    places = {clip.clip_id: locate(build.store, crops[clip.clip_id]) for clip in wanted}
+    masks: dict[str, Outcome] = {}
+    if stage.masked:
+        items = [
+            Item({"crops": crops[clip.clip_id].row_key}, places[clip.clip_id]) for clip in wanted
+        ]
+        outcomes = build.run(MaskObjects(kind=build.config.embedder.masks), items)
+        masks = {clip.clip_id: outcome for clip, outcome in usable(wanted, outcomes)}
+        wanted = [clip for clip in wanted if clip.clip_id in masks]
+    items = []
+    for clip in wanted:
+        mask = masks.get(clip.clip_id)
+        row = {"crops": crops[clip.clip_id].row_key, "masks": mask.row_key if mask else None}
+        place = {
+            "crops": places[clip.clip_id],
+            "masks": locate(build.store, mask) if mask else None,
+        }
+        items.append(Item(row, place))
+    outcomes = build.run(stage, items)
+    embedded = {clip.clip_id: outcome for clip, outcome in usable(wanted, outcomes)}
+    for clip in clips:
+        if clip.clip_id not in embedded:
+            clip.crops = ()
+    return embedded
+
+
+def pose_space(
+    build: Context, clips: Sequence[Clip], embedded: Mapping[str, Outcome]
+) -> tuple[str, PoseSpace]:
+    """Fit projection and clusters on the training crops, or read the space that is asked for.
+
+    Raises:
+        ConfigError: There is no space of this id, or it is of another embedder.
+        BuildError: There are fewer training crops than clusters.
+    """
+    pose = build.config.pose
+    build.stages["pose_space"] = VERSIONS["pose_space"]
+    if pose.space != "fit":
+        data = read_result(build.store, f"pose-spaces/{pose.space}", "space")
+        if data is None:
+            raise ConfigError(f"pose.space: no pose space {pose.space!r} in {build.store.root}")
+        return pose.space, PoseSpace.from_bytes(data)
+    train = [clip for clip in clips if clip.split == TRAIN and clip.crops]
+    found = sum(len(clip.crops) for clip in train)
+    if found < pose.clusters:
+        raise BuildError(
+            f"{found} training crops for pose.clusters={pose.clusters}: give more video, loosen "
+            "detector.threshold or clips.*, or lower pose.clusters"
+        )
+    key = _key(build, "pose_space", train, embedded, pose.clusters, pose.dimensions)[:16]
+
+    def fit() -> bytes:
+        rows = load_features(build, train, embedded)
+        return fit_pose_space(
+            rows.features,
+            rows.crop_ids,
+            clusters=pose.clusters,
+            dimensions=pose.dimensions,
+            seed=build.config.seed,
+        ).to_bytes()
+
+    data, computed = result(build.store, f"pose-spaces/{key}", "space", "safetensors", fit)
+    build.progress.say(f"pose space {key} {'fitted' if computed else 'reused'}")
+    return key, PoseSpace.from_bytes(data)
+
+
+def neighbours(
+    build: Context,
+    split: str,
+    clips: Sequence[Clip],
+    embedded: Mapping[str, Outcome],
+    space_id: str,
+    space: PoseSpace,
+) -> pa.Table:
+    """Cluster and nearest neighbours of every crop of one split, within that split."""
+    build.stages["retrieval"] = VERSIONS["retrieval"]
+    mine = [clip for clip in clips if clip.split == split and clip.crops]
+    if not mine:
+        return RETRIEVAL.empty_table()
+    triplets = build.config.triplets
+    settings = [space_id, triplets.top_k, triplets.mutual, triplets.min_similarity]
+    key = _key(build, "retrieval", mine, embedded, *settings)
+
+    def search() -> bytes:
+        return to_parquet(retrieve(space, load_features(build, mine, embedded), triplets))
+
+    data, computed = result(build.store, "shards/retrieval", key, "parquet", search)
+    build.progress.say(f"neighbours of {split} {'found' if computed else 'reused'}")
+    return from_parquet(data)
+
+
+def triplets(
+    build: Context, split: str, clips: Sequence[Clip], retrieval: pa.Table, clusters: int
+) -> tuple[Crops, Triplets]:
+    """Draw the balanced triplets of one split."""
+    config = build.config
+    build.stages["triplets"] = VERSIONS["triplets"]
+    crops = sorted(
+        (
+            {**crop, "clip_id": clip.clip_id, "video_id": clip.video_id}
+            for clip in clips
+            if clip.split == split
+            for crop in clip.crops
+        ),
+        key=lambda crop: str(crop["crop_id"]),
+    )
+    wanted = config.triplets.train if split == TRAIN else config.triplets.test
+    return draw_triplets(
+        crops, retrieval, config.triplets, clusters=clusters, rows=wanted, seed=config.seed
+    )
+
+
+def load_features(
+    build: Context, clips: Sequence[Clip], embedded: Mapping[str, Outcome]
+) -> Embedded:
+    """The features of the clips' crops, sorted by crop id."""
+    video_of = {crop["crop_id"]: clip.video_id for clip in clips for crop in clip.crops}
+    ids = sorted(video_of)
+    place = {crop_id: row for row, crop_id in enumerate(ids)}
+    features: np.ndarray | None = None
+    outcomes = [embedded[clip.clip_id] for clip in clips]
+    for _, rows in read_rows(build.store, outcomes, ["crop_id", "feature"]):
+        for row in rows:
+            feature = np.frombuffer(row["feature"], "<f2")
+            if features is None:
+                features = _matrix(len(ids), len(feature))
+            features[place[row["crop_id"]]] = feature
+    if features is None:
+        raise BuildError("no crop was embedded")
+    return Embedded(ids, [video_of[crop_id] for crop_id in ids], features)
+
+
+def _matrix(rows: int, columns: int) -> np.ndarray:
+    if rows * columns * 2 <= _IN_MEMORY:
+        return np.empty((rows, columns), np.float16)
+    # numpy keeps the file open as long as the array lives; its name is gone at once.
+    with tempfile.TemporaryFile(prefix="idpose-features-") as file:
+        return np.memmap(file, np.float16, "w+", shape=(rows, columns))
+
+
+def _key(
+    build: Context,
+    stage: str,
+    clips: Sequence[Clip],
+    embedded: Mapping[str, Outcome],
+    *settings: Any,
+) -> str:
+    return digest(
+        {
+            "stage": [stage, VERSIONS[stage]],
+            "rows": sorted(embedded[clip.clip_id].row_key for clip in clips),
+            "settings": [*settings, build.config.seed],
+        }
+    )

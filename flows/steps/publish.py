@@ -1,0 +1,77 @@
+"""Publish: tables, statistics, card and page of a version, then its manifest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+from idpose_core.reports.gallery import dataset_page
+
+from flows.steps.context import Context
+from idpose_core.assembly.records import Clip, Video
+from idpose_core.assembly.retrieval import cluster_sizes
+from idpose_core.assembly.statistics import dataset_card, dataset_statistics
+from idpose_core.assembly.tables import clips_table, crops_table, triplets_table, videos_table
+from idpose_core.pose.triplets import Crops, Triplets
+from storage.datasets import Committed, Draft, commit
+
+_LIBRARIES = ("torch", "numpy", "av", "opencv-python-headless", "faiss-cpu", "scipy", "pyarrow")
+
+
+def publish(
+    build: Context,
+    videos: Sequence[Video],
+    clips: Sequence[Clip],
+    retrieval: Mapping[str, pa.Table],
+    sampled: Mapping[str, tuple[Crops, Triplets]],
+    space_id: str,
+    clusters: int,
+) -> tuple[Committed, dict[str, Any]]:
+    """Commit the version. Returns it, with the statistics as this build saw them."""
+    config = build.config
+    of_crop = {
+        crop_id: cluster
+        for table in retrieval.values()
+        for crop_id, cluster in zip(
+            table["crop_id"].to_pylist(), table["pose_cluster"].to_pylist(), strict=True
+        )
+    }
+    crops = crops_table(clips, of_crop, config.detector.kind)
+    tables = {
+        "videos": videos_table(videos, clips, config.source.licence),
+        "clips": clips_table(clips),
+        "crops": crops,
+        "triplets": triplets_table(sampled, crops),
+    }
+    statistics = dataset_statistics(
+        tables,
+        {split: cluster_sizes(table, clusters) for split, table in retrieval.items()},
+        {split: triplets.balance(pool).to_dict() for split, (pool, triplets) in sampled.items()},
+    )
+    statistics["pools"] = {
+        split: triplets.pool.tolist() for split, (_, triplets) in sampled.items()
+    }
+    draft = Draft(
+        name=config.name,
+        config=config.identity(),
+        tables=tables,
+        pictures=sorted(set(crops["picture_path"].to_pylist())),
+        pose_space=space_id,
+        statistics=statistics,
+        stages=build.stages,
+        environment=_environment(),
+        lineage={"weights": build.weights, "pose_space": space_id},
+    )
+    card = dataset_card(config.name, draft.version, statistics, config.identity())
+    page = dataset_page(build.store, f"{config.name} {draft.version}", tables, statistics)
+    documents = {"README.md": card.encode(), "report.html": page.encode()}
+    return commit(build.store, replace(draft, documents=documents)), statistics
+
+
+def _environment() -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version(), "machine": platform.machine(), **versions}

@@ -1,0 +1,1 @@
+"""From stage results to the published tables: splits, records, statistics, card."""

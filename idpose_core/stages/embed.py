@@ -1,0 +1,88 @@
+"""Embed: the pose feature of each crop (conv4 of a self-supervised AlexNet in the paper)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from idpose_core.pose.embedding import Embedder, load_embedder
+from idpose_core.stages.crop import decode_png
+from storage.shards import RowStage, read_located
+
+
+@dataclass(frozen=True)
+class EmbedCrops(RowStage):
+    """Embed the crops of one clip.
+
+    Row: ``crops`` and ``masks`` (keys of these results; ``masks`` null without masks).
+    Location: ``crops`` and ``masks``, where they lie.
+    """
+
+    kind: str
+    weights_path: str | None
+    weights_sha256: str | None
+    masked: bool
+    silhouette: bool
+    image_size: int
+    device: str
+
+    name: ClassVar[str] = "embed"
+    version: ClassVar[int] = 1
+    shard_rows: ClassVar[int] = 4
+    columns: ClassVar[pa.Schema] = pa.schema(
+        [pa.field("crop_id", pa.string()), pa.field("feature", pa.binary())]
+    )
+
+    def settings(self) -> Mapping[str, Any]:
+        """The embedder and its options."""
+        chosen = ("kind", "masked", "silhouette", "image_size")
+        return {name: getattr(self, name) for name in chosen}
+
+    def weights(self) -> Mapping[str, str]:
+        """The embedder's weights."""
+        return {self.kind: self.weights_sha256} if self.weights_sha256 else {}
+
+    def compute(
+        self, row: Mapping[str, Any], location: Mapping[str, Any]
+    ) -> Sequence[Mapping[str, Any]]:
+        """One row a crop; the feature is little-endian float16, of unit length."""
+        crops = read_located(location["crops"], ["crop_id", "image"])
+        pictures = np.stack([decode_png(crop["image"]["bytes"]) for crop in crops])
+        masks = None
+        if self.masked:
+            found = read_located(location["masks"], ["crop_id", "mask"])
+            by_crop = {mask["crop_id"]: mask["mask"] for mask in found}
+            masks = np.stack([decode_png(by_crop[crop["crop_id"]]) > 0 for crop in crops])
+        embedder = _embedder(
+            self.kind,
+            self.weights_path,
+            self.image_size,
+            self.masked,
+            self.silhouette,
+            self.device,
+        )
+        features = embedder.embed(pictures, masks).astype("<f2")
+        return [
+            {"crop_id": crop["crop_id"], "feature": feature.tobytes()}
+            for crop, feature in zip(crops, features, strict=True)
+        ]
+
+
+@functools.lru_cache(maxsize=1)
+def _embedder(
+    kind: str, weights: str | None, image_size: int, masked: bool, silhouette: bool, device: str
+) -> Embedder:
+    return load_embedder(
+        kind,
+        Path(weights) if weights else None,
+        image_size=image_size,
+        masked=masked,
+        silhouette=silhouette,
+        device=device,
+    )

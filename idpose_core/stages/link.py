@@ -1,0 +1,172 @@
+"""Link: from detections to clips, one object followed over time (method of paper section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from idpose_core.instances.boxes import Box, Detection, FrameDetections
+from idpose_core.instances.filters import ClipFilters, clip_status, keep_observations
+from idpose_core.instances.linking import (
+    Track,
+    follow_annotation,
+    link_over_time,
+    tracks_from_annotation,
+)
+from idpose_core.video.annotations import AnnotationTrack
+from storage.digests import digest
+from storage.reasons import Status, Unusable
+from storage.shards import RowStage, read_located
+
+BOX = [pa.field(name, pa.float64()) for name in ("xmin", "xmax", "ymin", "ymax")]
+OBSERVATION = pa.struct(
+    [
+        pa.field("timestamp_ms", pa.int64()),
+        pa.field("class_name", pa.string()),
+        pa.field("score", pa.float64()),
+        *BOX,
+    ]
+)
+
+
+@dataclass(frozen=True)
+class LinkClips(RowStage):
+    """Follow objects through one video.
+
+    Row: ``video_id``, ``detections`` (key of the detect result), ``tracks`` (annotation tracks,
+    or null where the source has no annotations). Location: where the detections lie.
+    """
+
+    classes: tuple[str, ...]
+    threshold: float
+    boxes_from_annotation: bool
+    min_iou: float
+    filters: ClipFilters
+
+    name: ClassVar[str] = "link"
+    version: ClassVar[int] = 1
+    shard_rows: ClassVar[int] = 32
+    columns: ClassVar[pa.Schema] = pa.schema(
+        [
+            pa.field("clip_id", pa.string()),
+            pa.field("class_name", pa.string()),
+            pa.field("object_id", pa.string()),
+            pa.field("start_ms", pa.int64()),
+            pa.field("end_ms", pa.int64()),
+            pa.field("frames", pa.int32()),
+            pa.field("clip_status", pa.string()),
+            pa.field("clip_detail", pa.string()),
+            pa.field("observations", pa.list_(OBSERVATION)),
+        ]
+    )
+
+    def settings(self) -> Mapping[str, Any]:
+        """Everything: linking is cheap."""
+        return asdict(self)
+
+    def compute(
+        self, row: Mapping[str, Any], location: Mapping[str, Any]
+    ) -> Sequence[Mapping[str, Any]]:
+        """One row a clip; clips that fail a filter carry their reason in ``clip_status``."""
+        frames = read_frames(location)
+        tracks = self._tracks(frames, row["tracks"])
+        if not tracks:
+            raise self._nothing(frames)
+        return [self._clip(row["video_id"], track) for track in tracks]
+
+    def _tracks(self, frames: Sequence[FrameDetections], annotated: Any) -> list[Track]:
+        classes = frozenset(self.classes)
+        if annotated is None:
+            return link_over_time(frames, classes=classes, threshold=self.threshold)
+        followed = []
+        for plain in annotated:
+            annotation = track_from_plain(plain)
+            if self.boxes_from_annotation:
+                track: Track | None = tracks_from_annotation(frames, annotation)
+            else:
+                track = follow_annotation(
+                    frames,
+                    annotation,
+                    classes=classes,
+                    threshold=self.threshold,
+                    min_iou=self.min_iou,
+                )
+            if track is not None and track.observations:
+                followed.append(track)
+        return followed
+
+    def _nothing(self, frames: Sequence[FrameDetections]) -> Unusable:
+        if self.boxes_from_annotation:
+            return Unusable(Status.NO_TRACK, "no sampled frame lies inside an annotated segment")
+        scores = [
+            detection.score
+            for frame in frames
+            for detection in frame.detections
+            if detection.class_name in self.classes
+        ]
+        best = max(scores, default=0.0)
+        wanted = "/".join(self.classes)
+        if best < self.threshold:
+            detail = f"best {wanted} score {best:.2f} in {len(frames)} frames"
+            return Unusable(Status.NO_DETECTION, f"{detail}, threshold {self.threshold}")
+        return Unusable(Status.NO_TRACK, f"{wanted} seen at up to {best:.2f}, but not linked")
+
+    def _clip(self, video_id: str, track: Track) -> dict[str, Any]:
+        kept = keep_observations(track, self.filters)
+        verdict = clip_status(track, kept, self.filters)
+        start, end = track.observations[0].timestamp_ms, track.observations[-1].timestamp_ms
+        return {
+            "clip_id": digest([video_id, track.object_id, track.class_name, start, end])[:16],
+            "class_name": track.class_name,
+            "object_id": track.object_id,
+            "start_ms": start,
+            "end_ms": end,
+            "frames": len(track.observations),
+            "clip_status": verdict.status.value if verdict else Status.OK.value,
+            "clip_detail": verdict.detail if verdict else None,
+            "observations": [
+                {
+                    "timestamp_ms": seen.timestamp_ms,
+                    "class_name": seen.detection.class_name,
+                    "score": seen.detection.score,
+                    **asdict(seen.detection.box),
+                }
+                for seen in kept
+            ],
+        }
+
+
+def read_frames(location: Mapping[str, Any]) -> list[FrameDetections]:
+    """The detect stage's rows as values."""
+    columns = ["timestamp_ms", "width", "height", "cut", "detections"]
+    return [
+        FrameDetections(
+            timestamp_ms=row["timestamp_ms"],
+            width=row["width"],
+            height=row["height"],
+            cut=row["cut"],
+            detections=tuple(_detection(plain) for plain in row["detections"]),
+        )
+        for row in read_located(location, columns)
+    ]
+
+
+def _detection(plain: Mapping[str, Any]) -> Detection:
+    box = Box(plain["xmin"], plain["xmax"], plain["ymin"], plain["ymax"])
+    return Detection(plain["class_name"], plain["score"], box)
+
+
+def track_to_plain(track: AnnotationTrack) -> dict[str, Any]:
+    """An annotation track as plain values, for an input row."""
+    return asdict(track)
+
+
+def track_from_plain(plain: Mapping[str, Any]) -> AnnotationTrack:
+    """The inverse of ``track_to_plain``."""
+    boxes = tuple(None if box is None else Box(**box) for box in plain["boxes"])
+    return AnnotationTrack(
+        **{**plain, "boxes": boxes, "timestamps_ms": tuple(plain["timestamps_ms"])}
+    )
