@@ -35,6 +35,26 @@ class BuildResult:
     shards: dict[str, int]
     damaged: list[str]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The result as the command line prints it."""
+        manifest = self.committed.manifest
+        attrition = self.statistics["attrition"]
+        counted = {name: sum(by.values()) for name, by in self.statistics["counts"].items()}
+        kept = {name: statuses.get("ok", 0) for name, statuses in attrition.items()}
+        return {
+            "dataset": manifest["name"],
+            "version": self.committed.version,
+            "path": self.committed.path,
+            "content_digest": manifest["content_digest"],
+            "counts": {**kept, **counted},
+            "attrition": attrition,
+            "shards": self.shards,
+            "damaged": self.damaged,
+            "internal_errors": sum(
+                statuses.get("internal_error", 0) for statuses in attrition.values()
+            ),
+        }
+
 
 def build_dataset(
     config: BuildConfig, root: str, runner: Runner, progress: Progress

@@ -56,12 +56,13 @@ class SamplingConfig(_Section):
 class ClipsConfig(_Section):
     """What a clip and its crops must satisfy (absolute thresholds only)."""
 
-    min_crops: int = Field(5, ge=2)
-    min_seconds: float = Field(2.0, ge=0)
+    min_crops: int = Field(5, ge=2, description="Good crops that a clip needs")
+    min_seconds: float = Field(2.0, ge=0, description="From the first good crop to the last")
     min_side: int = Field(64, ge=8, description="Shorter side of the box, pixels of the frame")
     border: int = Field(2, ge=0, description="A box this near to the frame's edge is dropped")
-    max_aspect: float = Field(4.0, gt=1, description="Longer over shorter side of the box")
-    min_sharpness: float = Field(20.0, ge=0, description="Variance of the crop's Laplacian")
+    min_aspect: float = Field(0.5, ge=0, description="Width over height of the box, at least")
+    max_aspect: float = Field(4.0, gt=0, description="Width over height of the box, at most")
+    min_sharpness: float = Field(50.0, ge=0, description="Variance of the crop's Laplacian")
     min_iou: Share = Field(0.5, description="Overlap with the annotated box")
 
 

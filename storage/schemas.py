@@ -65,7 +65,7 @@ CROPS = pa.schema(
         _required("ymax", pa.float64()),
         _required("frame_width", pa.int32()),
         _required("frame_height", pa.int32()),
-        _required("transform", pa.list_(pa.float64())),  # CropTransform.to_list()
+        _required("transform", pa.list_(pa.float64())),  # left, top, side, size: see CropTransform
         _required("sharpness", pa.float64()),  # variance of the Laplacian, grey levels squared
         pa.field("pose_cluster", pa.int32()),
         pa.field("azimuth_deg", pa.float64()),  # null where unknown

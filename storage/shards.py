@@ -141,11 +141,24 @@ def stage_folder(stage: str) -> str:
 
 
 def plan_stage(
-    store: Store, stage: RowStage, items: Sequence[Item], *, shard_rows: int | None = None
+    store: Store,
+    stage: RowStage,
+    items: Sequence[Item],
+    *,
+    shard_rows: int | None = None,
+    repair: bool = True,
 ) -> Plan:
-    """Compare what is wanted with what exists; remove shards that turn out to be damaged."""
+    """Compare what is wanted with what exists.
+
+    Args:
+        store: Where the shards are.
+        stage: The stage, with its settings.
+        items: What is wanted.
+        shard_rows: Input rows a shard, unless the stage's own number serves.
+        repair: Remove shards that turn out to be damaged; False only looks.
+    """
     keys = tuple(stage.key(item.row) for item in items)
-    known, damaged = find_outcomes(store, stage.name, keys)
+    known, damaged = find_outcomes(store, stage.name, keys, repair=repair)
     size = shard_rows or stage.shard_rows
     chunks = []
     for start in range(0, len(items), size):
@@ -188,13 +201,13 @@ def collect_outcomes(store: Store, plan: Plan, new_shards: Iterable[str]) -> lis
 
 
 def find_outcomes(
-    store: Store, stage: str, keys: Iterable[str]
+    store: Store, stage: str, keys: Iterable[str], *, repair: bool = True
 ) -> tuple[dict[str, Outcome], list[str]]:
     """Look up keys in a stage's shards.
 
     Returns:
-        The outcome of each key that exists, and the shards that were damaged: these are removed,
-        so that their rows count as missing and are computed again.
+        The outcome of each key that exists, and the shards that were damaged: their rows count as
+        missing. With ``repair`` they are removed, so that they can be made again.
     """
     wanted = set(keys)
     found: dict[str, Outcome] = {}
@@ -206,7 +219,8 @@ def find_outcomes(
         except _DAMAGE:
             intact = False
         if not intact:
-            store.delete(path)
+            if repair:
+                store.delete(path)
             damaged.append(path)
             continue
         _keep_best(found, outcomes)

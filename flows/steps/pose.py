@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from idpose_core.weights.registry import resolve_weights
 
 from flows.steps.context import BuildError, Context, usable
+from flows.steps.weights import resolve_weights
 from idpose_core.assembly.records import Clip
 from idpose_core.assembly.retrieval import RETRIEVAL, Embedded, draw_triplets, retrieve
 from idpose_core.assembly.splits import TRAIN

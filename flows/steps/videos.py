@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from idpose_core.video.annotations import AnnotationTrack, read_annotations
-from idpose_core.video.folder import MediaFile, list_videos
 from idpose_core.video.footage import find_near_duplicates
 
 from flows.steps.context import Context
@@ -15,6 +13,8 @@ from idpose_core.assembly.records import Video
 from idpose_core.assembly.splits import TRAIN, drop_near_duplicates, split_of
 from idpose_core.config import ConfigError
 from idpose_core.stages.fetch import FetchFolder
+from idpose_core.video.annotations import AnnotationTrack, read_annotations
+from idpose_core.video.folder import MediaFile, list_videos
 from storage.digests import digest
 from storage.reasons import Status
 from storage.shards import Item, Outcome, read_rows
@@ -61,13 +61,19 @@ def read_source_annotations(build: Context) -> Annotations | None:
     return found.tracks
 
 
+def source_path(build: Context, file: MediaFile) -> Path:
+    """Where a file of the source is on this machine."""
+    return (Path(build.config.source.path or "") / file.relative_path).absolute()
+
+
+def fetch_items(build: Context, files: Sequence[MediaFile]) -> list[Item]:
+    """The fetch stage's input: what names a file, and where it is."""
+    return [Item(asdict(file), {"path": str(source_path(build, file))}) for file in files]
+
+
 def fetch(build: Context, files: Sequence[MediaFile]) -> list[Video]:
     """Open every file; byte-identical files count once."""
-    folder = Path(build.config.source.path or "")
-    items = [
-        Item(asdict(file), {"path": str((folder / file.relative_path).absolute())})
-        for file in files
-    ]
+    items = fetch_items(build, files)
     outcomes = build.run(FetchFolder(), items)
     columns = ["media_sha256", "duration_ms", "width", "height"]
     found = {

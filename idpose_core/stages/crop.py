@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from idpose_core.instances.boxes import Box
 from idpose_core.instances.cropping import CropTransform, crop_square
-from idpose_core.instances.filters import ClipFilters, sharpness
-from idpose_core.stages.link import BOX
+from idpose_core.instances.filters import (
+    ClipFilters,
+    clip_status,
+    picture_statuses,
+    sharpness,
+)
+from idpose_core.stages.link import BOX, BOX_NAMES, count_statuses
 from idpose_core.video.decoding import frames_at
 from storage.digests import digest, sha256
 from storage.reasons import Status, Unusable
 from storage.schemas import IMAGE
 from storage.shards import RowStage
 
+Picture = NDArray[np.uint8]
+
 
 @dataclass(frozen=True)
 class CropInstances(RowStage):
     """Cut the followed object out of its frames.
 
-    Identical neighbouring frames and blurred crops are left out; what remains must satisfy the
-    clip's minimum of crops and of seconds.
+    Repeated pictures and blurred ones are left out; what remains must satisfy the clip's minimum
+    of crops and of seconds.
 
     Row: ``media_sha256``, ``clip_id``, ``observations``. Location: ``path`` of the media.
     """
@@ -69,60 +77,52 @@ class CropInstances(RowStage):
         frames = frames_at(
             location["path"], sorted(wanted), decoder=self.decoder, deadline_s=self.deadline_s
         )
-        crops: list[dict[str, Any]] = []
-        left_out = {Status.BLURRED: 0, Status.STATIC: 0}
-        previous: str | None = None
-        for timestamp_ms, image in ((frame.timestamp_ms, frame.image) for frame in frames):
-            frame_digest = sha256(np.ascontiguousarray(image).data)
-            if frame_digest == previous:
-                left_out[Status.STATIC] += 1
-                continue
-            previous = frame_digest
-            crop = self._crop(row["clip_id"], image, wanted[timestamp_ms])
-            if crop["sharpness"] < self.filters.min_sharpness:
-                left_out[Status.BLURRED] += 1
-                continue
-            crops.append(crop)
-        self._check(crops, len(wanted), left_out)
-        return crops
+        cut = [
+            (frame.timestamp_ms, self._cut(frame.image, wanted[frame.timestamp_ms]))
+            for frame in frames
+        ]
+        statuses = picture_statuses([picture for _, (picture, _) in cut], self.filters)
+        verdict = clip_status([time for time, _ in cut], statuses, self.filters)
+        if verdict is not Status.OK:
+            raise Unusable(verdict, count_statuses(statuses))
+        return [
+            self._crop(row["clip_id"], wanted[time], picture, where)
+            for (time, (picture, where)), status in zip(cut, statuses, strict=True)
+            if status is Status.OK
+        ]
 
-    def _crop(self, clip_id: str, image: np.ndarray, seen: Mapping[str, Any]) -> dict[str, Any]:
-        box = Box(seen["xmin"], seen["xmax"], seen["ymin"], seen["ymax"])
+    def _cut(self, image: Picture, seen: Mapping[str, Any]) -> tuple[Picture, dict[str, Any]]:
+        box = Box(*(seen[name] for name in BOX_NAMES))
         picture, transform = crop_square(image, box, size=self.size, scale=self.scale)
-        plain = transform.to_list()
-        identity = [clip_id, seen["timestamp_ms"], plain, sha256(picture.tobytes())]
+        height, width = image.shape[:2]
+        where = {
+            "frame_width": width,
+            "frame_height": height,
+            "transform": list(astuple(transform)),
+        }
+        return picture, where
+
+    def _crop(
+        self, clip_id: str, seen: Mapping[str, Any], picture: Picture, where: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        identity = [clip_id, seen["timestamp_ms"], where["transform"], sha256(picture.tobytes())]
         return {
             **seen,
+            **where,
             "crop_id": digest(identity)[:24],
             "image": {"bytes": encode_png(picture), "path": None},
-            "frame_width": image.shape[1],
-            "frame_height": image.shape[0],
-            "transform": plain,
             "sharpness": sharpness(picture),
         }
-
-    def _check(
-        self, crops: Sequence[Mapping[str, Any]], frames: int, left_out: Mapping[Status, int]
-    ) -> None:
-        why = ", ".join(f"{count} {status.value}" for status, count in left_out.items() if count)
-        found = f"{len(crops)} of {frames} frames kept" + (f" ({why})" if why else "")
-        if len(crops) < self.filters.min_crops:
-            most = max(left_out, key=lambda status: left_out[status])
-            mostly = left_out[most] > frames / 2
-            raise Unusable(most if mostly else Status.TOO_FEW_CROPS, found)
-        seconds = (crops[-1]["timestamp_ms"] - crops[0]["timestamp_ms"]) / 1000
-        if seconds < self.filters.min_seconds:
-            raise Unusable(Status.TOO_SHORT, f"{seconds:.2f} s between first and last crop")
 
 
 def box_in_crop(crop: Mapping[str, Any]) -> tuple[float, float, float, float]:
     """The object's box (xmin, xmax, ymin, ymax) in pixels of its crop."""
-    transform = CropTransform.from_list(crop["transform"])
-    box = Box(crop["xmin"], crop["xmax"], crop["ymin"], crop["ymax"])
+    transform = CropTransform(*(int(value) for value in crop["transform"]))
+    box = Box(*(crop[name] for name in BOX_NAMES))
     return transform.box_to_crop(box, crop["frame_width"], crop["frame_height"])
 
 
-def encode_png(picture: np.ndarray) -> bytes:
+def encode_png(picture: Picture) -> bytes:
     """Lossless PNG of an RGB picture uint8 [H, W, 3] or a mask uint8 [H, W]."""
     pixels = picture[..., ::-1] if picture.ndim == 3 else picture
     done, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 6])
@@ -131,15 +131,9 @@ def encode_png(picture: np.ndarray) -> bytes:
     return bytes(data)
 
 
-def decode_png(data: bytes) -> np.ndarray:
+def decode_png(data: bytes) -> Picture:
     """The RGB picture uint8 [H, W, 3], or the mask uint8 [H, W], of ``encode_png``."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ValueError("not a picture")
     return np.ascontiguousarray(pixels[..., ::-1]) if pixels.ndim == 3 else pixels
-
-
-def pictures(rows: Sequence[Mapping[str, Any]]) -> Iterator[np.ndarray]:
-    """The decoded pictures of crop rows."""
-    for row in rows:
-        yield decode_png(row["image"]["bytes"])

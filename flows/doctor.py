@@ -1,0 +1,125 @@
+"""Doctor: what of idpose works on this machine, and the remedy for what does not."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import shutil
+import tempfile
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from idpose_core.weights import list_weights, verify_weights
+from storage.objects import Store
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        state: ``missing`` for something optional that is not there, ``broken`` for something
+            that idpose cannot work without.
+    """
+
+    name: str
+    state: Literal["ok", "missing", "broken"]
+    found: str
+    remedy: str = ""
+
+
+_OPTIONAL = {
+    "decord": "pip install 'idpose[decord]'",
+    "torchcodec": "pip install 'idpose[torchcodec]', and FFmpeg's shared libraries",
+    "onnxruntime": "pip install 'idpose[yolox]'",
+    "detectron2": "build it from source: docs/detectron2.md",
+    "datasets": "pip install 'idpose[export]'",
+}
+_FREE_BYTES = 5 * 10**9
+
+
+def check_machine(root: str) -> list[Check]:
+    """Look at everything; nothing is changed but for a probe object that is removed again."""
+    checks = [_package(name, None) for name in ("torch", "torchvision", "av", "faiss", "prefect")]
+    checks += [_package(name, remedy) for name, remedy in _OPTIONAL.items()]
+    checks += [_device(), _decoding(), _root(root), _disk(root), _prefect_server()]
+    return checks + _weights(root)
+
+
+def _package(name: str, remedy: str | None) -> Check:
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # a broken native library raises whatever it likes at import
+        state: Literal["missing", "broken"] = "broken" if remedy is None else "missing"
+        reason = "not installed" if isinstance(error, ModuleNotFoundError) else str(error)
+        return Check(name, state, reason.splitlines()[0][:80], remedy or "pip install idpose")
+    return Check(name, "ok", str(getattr(module, "__version__", "installed")))
+
+
+def _device() -> Check:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check("GPU", "missing", f"none; {os.cpu_count()} cores")
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return Check("GPU", "ok", ", ".join(names))
+
+
+def _decoding() -> Check:
+    from idpose_core.datasets.box_cars import write_box_car_videos
+
+    from idpose_core.video.decoding import sample_frames
+
+    with tempfile.TemporaryDirectory(prefix="idpose-doctor-") as folder:
+        write_box_car_videos(Path(folder), videos=1, seconds=1.0)
+        video = next(Path(folder).glob("*.mp4"))
+        frames = len(list(sample_frames(str(video), fps=4.0)))
+    return Check("decoding", "ok" if frames else "broken", f"{frames} frames of a test video")
+
+
+def _root(root: str) -> Check:
+    store, probe = Store(root), ".doctor-probe"
+    try:
+        store.publish(probe, b"probe")
+        store.delete(probe)
+    except OSError as error:
+        return Check("root", "broken", f"{root}: {error}", "give a folder that can be written")
+    return Check("root", "ok", root)
+
+
+def _disk(root: str) -> Check:
+    local = Store(root).local_path(".")
+    if local is None:
+        return Check("disk", "ok", "remote root")
+    free = shutil.disk_usage(local).free
+    state: Literal["ok", "broken"] = "ok" if free >= _FREE_BYTES else "broken"
+    return Check("disk", state, f"{free / 1e9:.0f} GB free", "" if state == "ok" else "free some")
+
+
+def _prefect_server() -> Check:
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        return Check("Prefect server", "missing", "none configured", "export PREFECT_API_URL=...")
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=5) as answer:
+            healthy = answer.status == 200
+    except OSError as error:
+        return Check("Prefect server", "broken", f"{url}: {error}", "prefect server start")
+    return Check("Prefect server", "ok" if healthy else "broken", url)
+
+
+def _weights(root: str) -> list[Check]:
+    checks = []
+    for network in list_weights():
+        stored = verify_weights(network.name, Path(root))
+        name, remedy = f"weights {network.name}", f"idpose weights fetch {network.name}"
+        if not stored:
+            checks.append(Check(name, "missing", "not here", remedy))
+        elif all(weights.intact for weights in stored):
+            checks.append(Check(name, "ok", stored[0].sha256[:12]))
+        else:
+            checks.append(Check(name, "broken", "damaged", remedy))
+    return checks

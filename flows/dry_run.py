@@ -1,0 +1,140 @@
+"""What a build would do, before anything runs: clips, bytes and time for each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flows.progress import TerminalProgress
+from flows.runners import LocalRunner
+from flows.steps import instances, pose, videos
+from flows.steps.context import Context
+from idpose_core.config import BuildConfig
+from idpose_core.stages.fetch import FetchFolder
+from idpose_core.video.decoding import probe
+from storage.objects import Store
+from storage.reasons import Status, Unusable
+from storage.shards import plan_stage
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """What one stage would do.
+
+    Attributes:
+        rows: Input rows, an upper bound where they depend on what is detected.
+        known: Rows whose result exists already; None where that cannot be known yet.
+        bytes: What its shards would take on disk.
+        seconds: Time on the configured number of processes, by the rates below.
+    """
+
+    stage: str
+    rows: int
+    known: int | None
+    bytes: int
+    seconds: float
+
+
+# Rough rates of one core, of `make bench-stages` (docs/performance.md): seconds a unit and bytes
+# a unit of output.
+_SECONDS_PER_FRAME = {"torchvision": 2.5, "detectron2": 2.5, "yolox": 0.05, "annotations": 0.015}
+_SECONDS_PER_CROP = {"crop": 0.03, "mask": 0.08, "embed": 0.06}
+_BYTES_PER_CROP = {"crop": 45_000, "mask": 700, "embed": 90_000}
+_BYTES_PER_FRAME = 400
+_SECONDS_PER_FILE = 0.15
+
+
+def estimate(config: BuildConfig, root: str) -> dict[str, Any]:
+    """Look at the source and at what exists; compute nothing and write nothing.
+
+    Raises:
+        ConfigError: The source, the annotations or the weights are not there.
+    """
+    with LocalRunner(config.run.workers) as runner:
+        build = Context(config, Store(root), runner, TerminalProgress())
+        workers = runner.workers
+    instances.detect_stage(build)
+    embed_stage = pose.embed_stage(build)
+    annotations = videos.read_source_annotations(build)
+    files = videos.list_source(build)
+    seconds, opened, clips, unreadable = 0.0, 0, 0, 0
+    for file in files:
+        path = videos.source_path(build, file)
+        try:
+            duration = probe(str(path)).duration_ms / 1000
+        except Unusable:
+            unreadable += 1
+            continue
+        tracks = None if annotations is None else annotations.get(path.stem, [])
+        opened += 1
+        clips += 1 if tracks is None else len(tracks)
+        seconds += (
+            duration
+            if tracks is None
+            else sum(track.end_ms - track.start_ms for track in tracks) / 1000
+        )
+    frames = round(seconds * config.sampling.fps) + opened
+    fetch = plan_stage(build.store, FetchFolder(), videos.fetch_items(build, files), repair=False)
+    known = sum(1 for key in fetch.keys if _is_final(fetch.known.get(key)))
+    stages = [
+        StageEstimate("fetch", len(files), known, 300 * len(files), _SECONDS_PER_FILE * len(files)),
+        StageEstimate(
+            "detect",
+            opened,
+            None,
+            frames * _BYTES_PER_FRAME,
+            frames * _SECONDS_PER_FRAME[config.detector.kind],
+        ),
+    ]
+    for stage, rate in _SECONDS_PER_CROP.items():
+        if stage != "mask" or embed_stage.masked:
+            size = frames * _BYTES_PER_CROP[stage]
+            stages.append(StageEstimate(stage, frames, None, size, frames * rate))
+    return {
+        "dataset": config.name,
+        "files": len(files),
+        "unreadable": unreadable,
+        "source_bytes": sum(max(0, file.bytes) for file in files),
+        "hours": seconds / 3600,
+        "clips": clips,
+        "frames": frames,
+        "workers": workers,
+        "stages": [asdict(stage) | {"seconds": stage.seconds / workers} for stage in stages],
+    }
+
+
+def describe(found: dict[str, Any]) -> Iterator[str]:
+    """The estimate as lines for a person."""
+    yield (
+        f"{found['dataset']}: {found['files']} files ({found['unreadable']} unreadable), "
+        f"{_size(found['source_bytes'])}, {found['hours']:.2f} h of video, "
+        f"{found['clips']} clips or more, {found['frames']} frames to look at"
+    )
+    yield f"  {'stage':8} {'rows':>9} {'exist':>7} {'on disk':>9} {'time':>9}   (at most)"
+    for stage in found["stages"]:
+        known = "" if stage["known"] is None else str(stage["known"])
+        yield (
+            f"  {stage['stage']:8} {stage['rows']:>9} {known:>7} {_size(stage['bytes']):>9} "
+            f"{_time(stage['seconds']):>9}"
+        )
+    total = sum(stage["seconds"] for stage in found["stages"])
+    yield f"  about {_time(total)} on {found['workers']} processes; nothing was run"
+
+
+def _is_final(outcome: Any) -> bool:
+    return outcome is not None and (outcome.status is Status.OK or not outcome.retryable)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,85 @@
+"""Inspect: what a dataset holds, what became of the input, and a page with pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from idpose_core.reports.gallery import dataset_page
+
+from storage.datasets import attrition, latest_observation, read_manifest, read_table, verify
+from storage.objects import Store
+
+
+def summary(store: Store, dataset: str) -> dict[str, Any]:
+    """Statistics of a version, with every loss by reason and the files behind it.
+
+    Raises:
+        DatasetError: There is no such dataset.
+    """
+    manifest = read_manifest(store, dataset)
+    observed = latest_observation(store, manifest)
+    statistics = manifest["statistics"]
+    lost = [row for row in observed["videos"].to_pylist() if row["status"] != "ok"]
+    return {
+        "dataset": manifest["name"],
+        "version": manifest["version"],
+        "content_digest": manifest["content_digest"],
+        "created_at": manifest["created_at"],
+        "counts": statistics["counts"],
+        "attrition": {name: attrition(table) for name, table in observed.items()},
+        "lost_videos": [
+            {key: row[key] for key in ("source_uri", "status", "reason_detail", "retryable")}
+            for row in lost
+        ],
+        "videos_without_clips": _without_clips(observed),
+        "crops_per_clip": statistics["crops_per_clip"],
+        "cluster_sizes": statistics["cluster_sizes"],
+        "balance": statistics["balance"],
+        "problems": verify(store, manifest),
+    }
+
+
+def page(store: Store, dataset: str) -> str:
+    """The dataset as one HTML page, as it is now in the store."""
+    manifest = read_manifest(store, dataset)
+    tables = {name: read_table(store, manifest, name) for name in ("crops", "triplets")}
+    tables |= latest_observation(store, manifest)
+    title = f"{manifest['name']} {manifest['version']}"
+    return dataset_page(store, title, tables, manifest["statistics"])
+
+
+def describe(found: dict[str, Any]) -> Iterator[str]:
+    """The summary as lines for a person."""
+    yield f"{found['dataset']}@{found['version']}, built {found['created_at']}"
+    for table, by_split in found["counts"].items():
+        yield f"  {table:10} {by_split['train']:>8} train {by_split['test']:>8} test"
+    for table, statuses in found["attrition"].items():
+        yield f"  {table:10} " + ", ".join(f"{n} {status}" for status, n in statuses.items())
+    for lost in found["lost_videos"]:
+        yield f"    {lost['source_uri']}: {lost['status']} ({lost['reason_detail'] or 'no detail'})"
+    for name, reasons in found["videos_without_clips"].items():
+        yield f"    {name}: {reasons}"
+    for split, balance in found["balance"].items():
+        if balance["rows"]:
+            yield (
+                f"  {split:10} entropy {balance['entropy']:.3f} (raw {balance['raw_entropy']:.3f}),"
+                f" {balance['coverage']:.0%} of the pose pairs, a pose picture serves at most "
+                f"{balance['max_reuse']} rows, within {balance['exactness']} of the optimum"
+            )
+    for problem in found["problems"]:
+        yield f"  DAMAGED: {problem}"
+
+
+def _without_clips(observed: dict[str, Any]) -> dict[str, str]:
+    """For each good video that gave no clip, what became of the objects followed in it."""
+    reasons: dict[str, list[str]] = {}
+    for clip in observed["clips"].to_pylist():
+        if clip["status"] != "ok":
+            words = f"{clip['class_name']} {clip['status']}: {clip['reason_detail']}"
+            reasons.setdefault(clip["video_id"], []).append(words)
+    return {
+        video["source_uri"]: "; ".join(reasons.get(video["video_id"], ["nothing was followed"]))
+        for video in observed["videos"].to_pylist()
+        if video["status"] == "ok" and not video["clips"]
+    }

@@ -1,0 +1,175 @@
+"""The Prefect flows, their artifacts, and their deployments (prefect.yaml)."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.build_dataset import BuildResult
+from flows.build_dataset import build_dataset as build
+from flows.runners import LocalRunner
+from idpose_core.config import BuildConfig
+from storage.reasons import Status
+
+
+class PrefectRunner(LocalRunner):
+    """Shows every shard as a Prefect task run; the work itself runs in worker processes.
+
+    Prefect keeps neither results nor a cache: shard names decide what there is to do.
+    """
+
+    name = "prefect"
+
+    def map(
+        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], label: str
+    ) -> Iterator[Any]:
+        """Yield results as they are done; at most four task runs a worker are in flight."""
+
+        @task(
+            name=f"{label}-shard",
+            task_run_name=f"{label}-{{index:05d}}",
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retries=1,
+        )
+        def compute(index: int) -> Any:
+            return self.submit(function, *calls[index]).result()
+
+        running = set()
+        waiting = iter(range(len(calls)))
+        while True:
+            for index in waiting:
+                running.add(compute.submit(index))
+                if len(running) >= 4 * self.workers:
+                    break
+            if not running:
+                return
+            wrapped = {future.wrapped_future: future for future in running}
+            done, _ = wait(wrapped, return_when=FIRST_COMPLETED)
+            for finished in done:
+                running.remove(wrapped[finished])
+                yield wrapped[finished].result()
+
+
+class PrefectProgress:
+    """Progress as log lines and as progress artifacts of the flow run."""
+
+    def __init__(self) -> None:
+        self._log = get_run_logger()
+        self._artifact: Any = None
+        self._done = 0
+        self._shards = 0
+
+    def start(self, stage: str, shards: int, reused: int) -> None:
+        """See flows.progress.Progress."""
+        self._done, self._shards = 0, shards
+        self._log.info("%s: %d shards to compute, %d reused", stage, shards, reused)
+        self._artifact = create_progress_artifact(0.0, key=f"stage-{stage}") if shards else None
+
+    def advance(self, stage: str) -> None:
+        """See flows.progress.Progress."""
+        self._done += 1
+        if self._artifact is not None:
+            update_progress_artifact(self._artifact, 100.0 * self._done / self._shards)
+
+    def finish(self, stage: str, statuses: Iterable[Status]) -> None:
+        """See flows.progress.Progress."""
+        counts = Counter(status.value for status in statuses)
+        what = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+        self._log.info("%s: %s", stage, what or "done")
+
+    def say(self, text: str) -> None:
+        """See flows.progress.Progress."""
+        self._log.info("%s", text)
+
+
+@flow(name="build-dataset", task_runner=ThreadPoolTaskRunner(max_workers=16))
+def build_dataset(config: BuildConfig, root: str | None = None) -> dict[str, Any]:
+    """Build a dataset of ID/pose/target triplets.
+
+    Args:
+        config: What to build; every key is described in the form.
+        root: Where data lives; empty = $IDPOSE_ROOT of the worker, else ./idpose-data.
+    """
+    where = root or os.environ.get("IDPOSE_ROOT") or "idpose-data"
+    with PrefectRunner(config.run.workers) as runner:
+        result = build(config, where, runner, PrefectProgress())
+    _publish_artifacts(config.name, result)
+    return result.to_dict()
+
+
+def _publish_artifacts(name: str, result: BuildResult) -> None:
+    statistics = result.statistics
+    create_table_artifact(
+        [
+            {"table": table, "status": status, "rows": count}
+            for table, statuses in statistics["attrition"].items()
+            for status, count in statuses.items()
+        ],
+        key=f"{name}-attrition",
+        description=f"What became of the input of {name}@{result.committed.version}",
+    )
+    create_table_artifact(
+        [
+            {"split": split, "cluster": cluster, "crops": size}
+            for split, sizes in statistics["cluster_sizes"].items()
+            for cluster, size in enumerate(sizes)
+        ],
+        key=f"{name}-clusters",
+        description="Crops in each pose cluster",
+    )
+    create_table_artifact(
+        [
+            {
+                "measure": measure,
+                **{split: b[measure] for split, b in statistics["balance"].items()},
+            }
+            for measure in next(iter(statistics["balance"].values()))
+        ],
+        key=f"{name}-balance",
+        description="Balance of the pose pairs",
+    )
+    create_markdown_artifact(
+        f"`{name}@{result.committed.version}` in `{result.committed.path}`: "
+        f"{statistics['counts']['triplets']} triplets; shards {result.shards}",
+        key=f"{name}-dataset",
+        description="The committed version",
+    )
+
+
+def deploy_all(file: Path = Path("prefect.yaml")) -> list[str]:
+    """Register every deployment of prefect.yaml with the server of $PREFECT_API_URL.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: `prefect deploy` failed; the message is its own.
+    """
+    import subprocess
+    import sys
+
+    import yaml
+
+    described = yaml.safe_load(file.read_text(encoding="utf-8"))
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    command += ["--prefect-file", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"prefect deploy failed: {done.stdout}{done.stderr}")
+    return [
+        f"{entry['entrypoint'].split(':')[-1].replace('_', '-')}/{entry['name']}"
+        for entry in described["deployments"]
+    ]

@@ -1,0 +1,45 @@
+"""Which weights file a stage uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from idpose_core.config import ConfigError
+from idpose_core.weights import file_sha256, find_weights
+from storage.objects import Store
+
+_NETWORKS = {
+    "torchvision": "fasterrcnn_resnet50_fpn_v2",
+    "detectron2": "faster_rcnn_R_50_FPN_3x",
+    "yolox": "yolox-nano",
+    "rotnet": "ImageNet_RotNet_AlexNet",
+    "st-alex": "st-alex",
+}
+
+
+def resolve_weights(
+    kind: str, configured: str | None, store: Store
+) -> tuple[str | None, str | None]:
+    """The weights file of a detector or embedder, and its SHA-256; nothing where it has none.
+
+    Args:
+        kind: The detector's or embedder's kind.
+        configured: A path from the configuration; None = what `idpose weights` has stored.
+        store: The root whose ``weights`` folder is searched.
+
+    Raises:
+        ConfigError: There is no such file; the message says how to get it.
+    """
+    network = _NETWORKS.get(kind)
+    if network is None:
+        return None, None
+    if configured is not None:
+        path = Path(configured)
+        if not path.is_file():
+            raise ConfigError(f"the weights of {kind}: there is no file {configured}")
+    else:
+        try:
+            path = find_weights(network, Path(store.location))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    return str(path.absolute()), file_sha256(path)
