@@ -61,14 +61,17 @@ class FrameDetections:
     detections: tuple[Detection, ...]
 
 
-def iou(a: Box, b: Box) -> float:
-    """Intersection over union, in [0, 1]; 0 when either box is empty."""
+def intersection(a: Box, b: Box) -> float:
+    """Area that two boxes share, as a fraction of the frame's area."""
     width = min(a.xmax, b.xmax) - max(a.xmin, b.xmin)
     height = min(a.ymax, b.ymax) - max(a.ymin, b.ymin)
-    if width <= 0 or height <= 0:
-        return 0.0
-    intersection = width * height
-    return intersection / (a.area + b.area - intersection)
+    return width * height if width > 0 and height > 0 else 0.0
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union, in [0, 1]; 0 when either box is empty."""
+    shared = intersection(a, b)
+    return shared / (a.area + b.area - shared) if shared > 0 else 0.0
 
 
 def interpolate(a: Box, b: Box, share: float) -> Box:

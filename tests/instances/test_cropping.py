@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from idpose_core.instances.boxes import Box
+from idpose_core.instances.cropping import crop_square, reflected, square_around
+
+
+def gradient(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x % 256, y % 256, (x + y) % 256], axis=2).astype(np.uint8)
+
+
+def test_the_square_is_centred_and_a_quarter_larger_than_the_longer_side() -> None:
+    transform = square_around(Box(0.4, 0.6, 0.4, 0.5), 1000, 1000)
+    assert (transform.left, transform.top, transform.side) == (375, 325, 250)
+
+
+def test_a_wide_frame_gives_a_square_in_pixels_not_in_fractions() -> None:
+    transform = square_around(Box(0.25, 0.75, 0.25, 0.75), 1600, 400)
+    assert transform.side == round(1.25 * 800)
+    assert (transform.left, transform.top) == (300, -300)
+
+
+def test_a_crop_at_full_size_is_the_frame_itself() -> None:
+    image = gradient(300, 400)
+    crop, transform = crop_square(image, Box(0.3, 0.3 + 128 / 400, 0.3, 0.5), size=160)
+    assert transform.side == 160
+    left, top = transform.left, transform.top
+    np.testing.assert_array_equal(crop, image[top : top + 160, left : left + 160])
+
+
+def test_shrinking_averages_areas() -> None:
+    image = np.zeros((320, 320, 3), np.uint8)
+    image[::2, ::2] = 200
+    crop, transform = crop_square(image, Box(0.1, 0.9, 0.1, 0.9), size=160)
+    assert transform.side == 320
+    assert np.all(crop == 50)
+
+
+@given(st.integers(-40, 40), st.integers(1, 60), st.integers(2, 12))
+def test_reflection_is_that_of_numpy(start: int, count: int, length: int) -> None:
+    before, after = max(0, -start), max(0, start + count - length)
+    padded = np.pad(np.arange(length), (before, after), mode="reflect")
+    expected = padded[start + before : start + before + count]
+    np.testing.assert_array_equal(reflected(start, count, length), expected)
+
+
+def test_padding_larger_than_the_frame() -> None:
+    image = gradient(20, 400)
+    crop, transform = crop_square(image, Box(0.0, 1.0, 0.0, 1.0), size=500)
+    assert transform.side == 500
+    assert transform.top < -2 * 20
+    padded = np.pad(image, ((240, 240), (50, 50), (0, 0)), mode="reflect")
+    np.testing.assert_array_equal(crop, padded)
+
+
+def test_the_edge_of_the_frame_is_mirrored_by_opencvs_rule() -> None:
+    image = gradient(100, 100)
+    crop, transform = crop_square(image, Box(0.6, 1.0, 0.3, 0.7), size=50)
+    padded = cv2.copyMakeBorder(image, 30, 30, 30, 30, cv2.BORDER_REFLECT_101)
+    top, left = transform.top + 30, transform.left + 30
+    np.testing.assert_array_equal(crop, padded[top : top + 50, left : left + 50])
+
+
+fractions = st.floats(0, 1, allow_nan=False)
+
+
+@given(
+    x=st.tuples(fractions, fractions).filter(lambda p: p[0] != p[1]),
+    y=st.tuples(fractions, fractions).filter(lambda p: p[0] != p[1]),
+    width=st.integers(1, 4000),
+    height=st.integers(1, 4000),
+    size=st.integers(1, 512),
+    points=st.lists(st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)), min_size=1),
+)
+def test_the_way_back_is_exact(x, y, width, height, size, points) -> None:  # type: ignore[no-untyped-def]
+    box = Box(min(x), max(x), min(y), max(y))
+    if box.area == 0:  # the product of two tiny sides underflows
+        return
+    transform = square_around(box, width, height, size=size)
+    frame = np.array(points)
+    back = transform.to_frame(transform.to_crop(frame))
+    np.testing.assert_allclose(back, frame, rtol=0, atol=1e-6)
+    assert transform.side >= 1
+
+
+@given(
+    x=st.tuples(fractions, fractions).filter(lambda p: abs(p[0] - p[1]) > 0.01),
+    y=st.tuples(fractions, fractions).filter(lambda p: abs(p[0] - p[1]) > 0.01),
+)
+def test_the_box_lies_inside_its_crop(x, y) -> None:  # type: ignore[no-untyped-def]
+    box = Box(min(x), max(x), min(y), max(y))
+    transform = square_around(box, 640, 360, size=160)
+    xmin, xmax, ymin, ymax = transform.box_to_crop(box, 640, 360)
+    # rounding the square to whole pixels moves it by at most one frame pixel
+    slack = transform.size / transform.side
+    assert min(xmin, ymin) >= -slack
+    assert max(xmax, ymax) <= transform.size + slack
+    assert max(xmax - xmin, ymax - ymin) == pytest.approx(transform.size / 1.25, abs=slack)
+
+
+def test_a_box_of_a_pixel() -> None:
+    image = gradient(100, 100)
+    crop, transform = crop_square(image, Box(0.50, 0.51, 0.50, 0.51), size=16)
+    assert transform.side == 1
+    assert np.all(crop == image[transform.top, transform.left])
+
+
+def test_a_frame_of_one_pixel() -> None:
+    image = np.full((1, 1, 3), 7, np.uint8)
+    crop, _ = crop_square(image, Box(0, 1, 0, 1), size=160)
+    assert crop.shape == (160, 160, 3)
+    assert np.all(crop == 7)
+
+
+def test_a_box_that_reaches_beyond_the_frame() -> None:
+    crop, transform = crop_square(gradient(100, 100), Box(-0.5, 0.5, 0.2, 0.4), size=32)
+    assert crop.shape == (32, 32, 3)
+    assert transform.left == round(0 - 125 / 2)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        Box(0.5, 0.5, 0.1, 0.9),
+        Box(0.6, 0.4, 0.1, 0.9),
+        Box(float("nan"), 0.5, 0.1, 0.9),
+        Box(0.1, float("inf"), 0.1, 0.9),
+    ],
+)
+def test_an_empty_or_infinite_box_is_refused(box: Box) -> None:
+    with pytest.raises(ValueError, match="not a box"):
+        crop_square(gradient(10, 10), box)
+
+
+@pytest.mark.parametrize("box", [Box(1.1, 1.3, 0, 1), Box(-0.5, 0.0, 0, 1), Box(0, 1, 1.0, 2)])
+def test_a_box_outside_of_the_frame_is_refused(box: Box) -> None:
+    with pytest.raises(ValueError, match="outside"):
+        crop_square(gradient(10, 10), box)
