@@ -1,0 +1,280 @@
+"""Nearest neighbours by pose feature among the crops of other videos.
+
+The pose picture of a triplet is the nearest neighbour of its target among *other videos* (paper,
+section 3.1); excluding only the target's own clip would find the same object again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from idpose_core.pose.space import Features, Float32, Int32, Texts, fill_block, single_thread
+
+Rows = npt.NDArray[np.intp]
+
+_QUERIES_PER_BLOCK = 256
+_CANDIDATES_PER_BLOCK = 512  # both fixed and padded: equal rows must get equal similarities
+_SHORTLIST_CELLS = 16_000_000  # float32 scores held at once while shortlisting: 64 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The neighbours of each crop, nearest first.
+
+    Attributes:
+        indices: int32 [N, top_k], rows of the input; -1 where there is no (further) neighbour,
+            always at the end of a row.
+        similarity: float32 [N, top_k], cosine of the full features, -1..1; NaN where the index
+            is -1.
+    """
+
+    indices: Int32
+    similarity: Float32
+
+
+def nearest_in_other_videos(
+    features: Features,
+    projected: Float32,
+    video_ids: Texts,
+    crop_ids: Texts,
+    *,
+    top_k: int,
+    shortlist: int = 100,
+    min_similarity: float | None = None,
+    mutual: bool = False,
+    exhaustive_below: int = 4096,
+) -> Neighbours:
+    """Find each crop's nearest neighbours by cosine among the crops of other videos.
+
+    Up to `exhaustive_below` crops every pair is compared by the full features. Above, the
+    `shortlist` nearest by the projection (an exhaustive inner-product search too, from which the
+    crop's own video is masked out, so that long videos take no place in it) are re-ranked by the
+    full features in float32. Equal similarities are ordered by crop id. Call it once per split.
+
+    Args:
+        features: float16 or float32 [N, D], rows of unit length. A row of zeros has no pose: it
+            gets no neighbour and is nobody's neighbour.
+        projected: float32 [N, k], the same rows in the pose space.
+        video_ids: the N video ids.
+        crop_ids: the N crop ids, all different; their order does not matter.
+        top_k: neighbours wanted: 1 as in the paper, 5 for more diverse pairs.
+        shortlist: candidates that are re-ranked, at least top_k.
+        min_similarity: neighbours below this cosine are left out.
+        mutual: keep p for t only if t is also among the top_k of p.
+        exhaustive_below: number of crops up to which no shortlist is used.
+
+    Returns:
+        The neighbours, for the rows in their input order.
+
+    Raises:
+        ValueError: shapes that do not agree, repeated crop ids, shortlist < top_k, or features
+            that are not finite or not of unit length.
+    """
+    _check_input(features, projected, video_ids, crop_ids)
+    if not 1 <= top_k <= shortlist:
+        raise ValueError(f"need 1 <= top_k <= shortlist, got top_k={top_k}, shortlist={shortlist}")
+    by_id = np.argsort(np.asarray(crop_ids, dtype=np.str_), kind="stable")
+    video = np.unique(np.asarray(video_ids, dtype=np.str_), return_inverse=True)[1]
+    # From here on "rows" are positions in `usable`: ordered by crop id, so ties resolve by index.
+    usable = by_id[_has_length(features)[by_id]]
+    found = np.full((len(usable), top_k), -1, np.int64)
+    cosine = np.full((len(usable), top_k), np.nan, np.float32)
+    search = _Search(features, usable, video[usable])
+    with single_thread():
+        blocks = (
+            search.exhaustive(top_k)
+            if len(usable) <= exhaustive_below
+            else search.shortlisted(projected[usable], shortlist, top_k)
+        )
+        for queries, rows, similarity in blocks:
+            found[queries], cosine[queries] = rows, similarity
+    if mutual:
+        _drop(found, cosine, ~_is_mutual(found))
+    if min_similarity is not None:
+        _drop(found, cosine, ~(cosine >= min_similarity))
+    indices = np.full((len(features), top_k), -1, np.int32)
+    similarities = np.full((len(features), top_k), np.nan, np.float32)
+    indices[usable] = np.where(found >= 0, usable[found], -1) if len(usable) else found
+    similarities[usable] = cosine
+    return Neighbours(indices, similarities)
+
+
+def full_search_agreement(
+    neighbours: Neighbours,
+    features: Features,
+    video_ids: Texts,
+    crop_ids: Texts,
+    *,
+    rows: int = 200,
+    min_similarity: float | None = None,
+    tolerance: float = 1e-5,
+) -> float:
+    """Return the share of sampled rows whose neighbours equal those of a full search.
+
+    The full search compares the full features in float64 with nothing left out. A row agrees when
+    every similarity is the same within `tolerance`, so that ties may be resolved either way. Not
+    meant for neighbours found with `mutual=True`.
+
+    Args:
+        neighbours: what `nearest_in_other_videos` returned for the same input.
+        features: float16 or float32 [N, D], as given there.
+        video_ids: the N video ids.
+        crop_ids: the N crop ids; the sample is the first `rows` by their hash.
+        rows: size of the sample.
+        min_similarity: as given there.
+        tolerance: largest difference of cosine that counts as equal.
+
+    Returns:
+        A share, 0..1; 1 for an empty input.
+    """
+    digests = [hashlib.blake2b(str(crop).encode(), digest_size=16).digest() for crop in crop_ids]
+    sample = np.asarray(sorted(range(len(digests)), key=digests.__getitem__)[:rows], dtype=np.intp)
+    if not len(sample):
+        return 1.0
+    videos = np.asarray(video_ids, dtype=np.str_)
+    cosine = np.empty((len(sample), len(features)), np.float64)
+    queries = features[sample].astype(np.float64)
+    for start in range(0, len(features), _CANDIDATES_PER_BLOCK):
+        block = features[start : start + _CANDIDATES_PER_BLOCK].astype(np.float64)
+        cosine[:, start : start + len(block)] = queries @ block.T
+    has_length = _has_length(features)
+    cosine[videos[sample][:, None] == videos[None, :]] = -np.inf
+    cosine[:, ~has_length] = -np.inf
+    cosine[~has_length[sample]] = -np.inf
+    if min_similarity is not None:
+        cosine[cosine < min_similarity] = -np.inf
+    top_k = neighbours.indices.shape[1]
+    padded = np.pad(cosine, ((0, 0), (0, top_k)), constant_values=-np.inf)
+    best = -np.sort(-padded, axis=1)[:, :top_k]
+    given = np.nan_to_num(neighbours.similarity[sample].astype(np.float64), nan=-np.inf)
+    none = np.isneginf(best) & np.isneginf(given)
+    close = np.abs(np.where(none, 0, best) - np.where(none, 0, given)) <= tolerance
+    return float(np.mean(np.all(close, axis=1)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """The usable rows: `usable[i]` is row i's place in `features`, `video[i]` its video."""
+
+    features: Features
+    usable: Rows
+    video: Rows
+
+    def exhaustive(self, top_k: int) -> Iterator[tuple[Rows, Rows, Float32]]:
+        """Yield (queries, neighbours, similarities) by comparing all pairs."""
+        everything = np.arange(len(self.usable))
+        for queries in self._query_blocks():
+            cosine = self._cosine(queries, everything)
+            cosine[self.video[queries][:, None] == self.video[None, :]] = -np.inf
+            candidates = np.broadcast_to(everything, cosine.shape)
+            yield queries, *_best(candidates, cosine, top_k)
+
+    def shortlisted(
+        self, projected: Float32, shortlist: int, top_k: int
+    ) -> Iterator[tuple[Rows, Rows, Float32]]:
+        """Yield the same from the `shortlist` nearest by projection, re-ranked."""
+        for queries in self._query_blocks():
+            candidates, possible = self._shortlist(projected, queries, shortlist)
+            # Queries of one clip share most candidates: each is read and widened once a block.
+            union, place = np.unique(candidates, return_inverse=True)
+            cosine = np.take_along_axis(
+                self._cosine(queries, union), place.reshape(candidates.shape), axis=1
+            )
+            cosine[~possible] = -np.inf
+            yield queries, *_best(candidates, cosine, top_k)
+
+    def _query_blocks(self) -> Iterator[Rows]:
+        by_video = np.argsort(self.video, kind="stable")
+        for start in range(0, len(by_video), _QUERIES_PER_BLOCK):
+            yield by_video[start : start + _QUERIES_PER_BLOCK]
+
+    def _shortlist(
+        self, projected: Float32, queries: Rows, shortlist: int
+    ) -> tuple[Rows, npt.NDArray[np.bool_]]:
+        """Return the candidates of each query, ascending, and whether each is of another video."""
+        candidates = np.empty((len(queries), min(shortlist, len(projected))), np.intp)
+        possible = np.empty(candidates.shape, np.bool_)
+        step = max(1, _SHORTLIST_CELLS // len(projected))
+        for start in range(0, len(queries), step):
+            part = queries[start : start + step]
+            scores = projected[part] @ projected.T
+            scores[self.video[part][:, None] == self.video[None, :]] = -np.inf
+            best = torch.topk(torch.from_numpy(scores), candidates.shape[1], dim=1).indices.numpy()
+            best.sort(axis=1)
+            candidates[start : start + step] = best
+            possible[start : start + step] = ~np.isneginf(np.take_along_axis(scores, best, axis=1))
+        return candidates, possible
+
+    def _cosine(self, queries: Rows, candidates: Rows) -> Float32:
+        """Return float32 [queries, candidates], at most _QUERIES_PER_BLOCK queries at once.
+
+        The blocks are padded to one shape, so that two crops with the same feature tie exactly.
+        """
+        width = self.features.shape[1]
+        left = np.empty((_QUERIES_PER_BLOCK, width), np.float32)
+        fill_block(left, self.features[self.usable[queries]])
+        right = np.empty((_CANDIDATES_PER_BLOCK, width), np.float32)
+        cosine = np.empty((len(queries), len(candidates)), np.float32)
+        for start in range(0, len(candidates), _CANDIDATES_PER_BLOCK):
+            part = candidates[start : start + _CANDIDATES_PER_BLOCK]
+            fill_block(right, self.features[self.usable[part]])
+            cosine[:, start : start + len(part)] = (left @ right.T)[: len(queries), : len(part)]
+        return cosine
+
+
+def _best(candidates: Rows, cosine: Float32, top_k: int) -> tuple[Rows, Float32]:
+    """Return the top_k candidates of each row; equal ones in their given (ascending) order."""
+    order = np.argsort(-cosine, axis=1, kind="stable")[:, :top_k]
+    rows = np.full((len(cosine), top_k), -1, np.intp)
+    similarity = np.full((len(cosine), top_k), np.nan, np.float32)
+    rows[:, : order.shape[1]] = np.take_along_axis(candidates, order, axis=1)
+    similarity[:, : order.shape[1]] = np.take_along_axis(cosine, order, axis=1)
+    excluded = np.isneginf(similarity)
+    rows[excluded], similarity[excluded] = -1, np.nan
+    return rows, similarity
+
+
+def _is_mutual(found: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    own = np.arange(len(found))[:, None, None]
+    returned: npt.NDArray[np.bool_] = (found >= 0) & np.any(found[found] == own, axis=2)
+    return returned
+
+
+def _drop(found: npt.NDArray[np.int64], cosine: Float32, dropped: npt.NDArray[np.bool_]) -> None:
+    """Take entries out, in place, and close the gaps."""
+    found[dropped], cosine[dropped] = -1, np.nan
+    order = np.argsort(dropped, axis=1, kind="stable")
+    found[:] = np.take_along_axis(found, order, axis=1)
+    cosine[:] = np.take_along_axis(cosine, order, axis=1)
+
+
+def _check_input(features: Features, projected: Float32, video_ids: Texts, crop_ids: Texts) -> None:
+    lengths = {len(features), len(projected), len(video_ids), len(crop_ids)}
+    if features.ndim != 2 or projected.ndim != 2 or len(lengths) != 1:
+        raise ValueError(
+            f"features {features.shape}, projected {projected.shape}, {len(video_ids)} video ids "
+            f"and {len(crop_ids)} crop ids do not describe the same rows"
+        )
+    if len(np.unique(np.asarray(crop_ids, dtype=np.str_))) != len(crop_ids):
+        raise ValueError("crop ids are not unique")
+    if not bool(np.isfinite(projected).all()):
+        raise ValueError("projected features hold NaN or infinite values")
+
+
+def _has_length(features: Features) -> npt.NDArray[np.bool_]:
+    """Return which rows are not zero; raise when a row is neither zero nor of unit length."""
+    lengths = np.empty(len(features), np.float64)
+    for start in range(0, len(features), _CANDIDATES_PER_BLOCK):
+        block = features[start : start + _CANDIDATES_PER_BLOCK].astype(np.float32)
+        lengths[start : start + len(block)] = np.linalg.norm(block, axis=1)
+    unit = np.abs(lengths - 1) <= 0.01  # float16 rounding stays far below this
+    if not bool(np.all(unit | (lengths == 0))):
+        bad = int(np.flatnonzero(~(unit | (lengths == 0)))[0])
+        raise ValueError(f"features must be finite rows of unit length: row {bad} is not")
+    return unit
