@@ -53,7 +53,7 @@ def build(
     config: ConfigArgument,
     overrides: SetOption = None,
     root: RootOption = None,
-    runner: Annotated[str | None, typer.Option(help="local, prefect or dask")] = None,
+    runner: Annotated[str | None, typer.Option(help="local or prefect")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -244,8 +244,8 @@ def _parse(config: str, overrides: list[str] | None) -> BuildConfig:
 def _runner_name(option: str | None) -> str:
     if option is None:
         return "prefect" if os.environ.get("PREFECT_API_URL") else "local"
-    if option not in ("local", "prefect", "dask"):
-        raise ConfigError(f"--runner takes local, prefect or dask, not {option!r}")
+    if option not in ("local", "prefect"):
+        raise ConfigError(f"--runner takes local or prefect, not {option!r}")
     return option
 
 
@@ -253,9 +253,9 @@ def _build_with(runner: str) -> Callable[[BuildConfig, str], Any]:
     if runner == "local":
         return build_locally
     # Starting an ephemeral Prefect takes about 10 s, so it is imported only when asked for.
-    from flows.prefect_flows import build_dataset, build_dataset_on_dask
+    from flows.prefect_flows import build_dataset
 
-    return build_dataset if runner == "prefect" else build_dataset_on_dask
+    return build_dataset
 
 
 def build_locally(config: BuildConfig, root: str) -> dict[str, Any]:

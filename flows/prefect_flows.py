@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 from prefect import flow, get_run_logger, task
@@ -17,6 +17,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.build_dataset import BuildResult
@@ -49,20 +50,13 @@ class PrefectRunner(LocalRunner):
         def compute(index: int) -> Any:
             return self.submit(function, *calls[index]).result()
 
-        running = set()
-        waiting = iter(range(len(calls)))
-        while True:
-            for index in waiting:
-                running.add(compute.submit(index))
-                if len(running) >= 4 * self.workers:
-                    break
-            if not running:
-                return
-            wrapped = {future.wrapped_future: future for future in running}
-            done, _ = wait(wrapped, return_when=FIRST_COMPLETED)
-            for finished in done:
-                running.remove(wrapped[finished])
-                yield wrapped[finished].result()
+        done: Queue[PrefectFuture[Any]] = Queue()
+        submitted = 0
+        for finished in range(len(calls)):
+            while submitted < min(len(calls), finished + 4 * self.workers):
+                compute.submit(submitted).add_done_callback(done.put)
+                submitted += 1
+            yield done.get().result()
 
 
 class PrefectProgress:
@@ -97,7 +91,7 @@ class PrefectProgress:
         self._log.info("%s", text)
 
 
-@flow(name="build-dataset", task_runner=ThreadPoolTaskRunner(max_workers=16))
+@flow(name="build-dataset", task_runner=ThreadPoolTaskRunner[Any](max_workers=16))
 def build_dataset(config: BuildConfig, root: str | None = None) -> dict[str, Any]:
     """Build a dataset of ID/pose/target triplets.
 

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
 from idpose_core.instances.boxes import Detection
-from idpose_core.instances.detectors import Detector, load_detector
+from idpose_core.instances.detectors import Detector, DetectorKind, load_detector
 from idpose_core.stages.link import BOX
 from idpose_core.video.decoding import sample_frames
-from idpose_core.video.footage import CutFinder, perceptual_hash
-from idpose_core.video.frames import Frame
+from idpose_core.video.footage import perceptual_hash, scene_cuts
+from idpose_core.video.frames import Frame, Image
 from storage.shards import RowStage
 
 _BATCH = 4  # frames that a detector sees at once; no detector mixes the frames of a batch
@@ -34,7 +34,7 @@ class DetectObjects(RowStage):
     Location: ``path`` of the media.
     """
 
-    kind: str
+    kind: DetectorKind | Literal["annotations"]
     weights_path: str | None
     weights_sha256: str | None
     floor: float
@@ -78,8 +78,12 @@ class DetectObjects(RowStage):
             decoder=self.decoder,
             deadline_s=self.deadline_s,
         )
-        cuts = CutFinder()
         rows: list[dict[str, Any]] = []
+        cuts = scene_cuts(self._look(frames, rows))
+        return [{**row, "cut": cut} for row, cut in zip(rows, cuts, strict=True)]
+
+    def _look(self, frames: Iterable[Frame], rows: list[dict[str, Any]]) -> Iterator[Image]:
+        """Append a row for each frame and pass its picture on, so that a video passes once."""
         for batch in _batches(frames, _BATCH):
             for frame, detections in zip(batch, self._detect(batch), strict=True):
                 height, width = frame.image.shape[:2]
@@ -88,12 +92,11 @@ class DetectObjects(RowStage):
                         "timestamp_ms": frame.timestamp_ms,
                         "width": width,
                         "height": height,
-                        "cut": cuts.is_cut(frame.image),
                         "footage_hash": perceptual_hash(frame.image),
                         "detections": [_plain(detection) for detection in detections],
                     }
                 )
-        return rows
+                yield frame.image
 
     def _detect(self, frames: Sequence[Frame]) -> Sequence[Sequence[Detection]]:
         if self.kind == "annotations":
@@ -103,7 +106,7 @@ class DetectObjects(RowStage):
 
 
 @functools.lru_cache(maxsize=1)
-def _detector(kind: str, weights: str | None, floor: float, device: str) -> Detector:
+def _detector(kind: DetectorKind, weights: str | None, floor: float, device: str) -> Detector:
     return load_detector(kind, Path(weights) if weights else None, floor=floor, device=device)
 
 

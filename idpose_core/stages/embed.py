@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from idpose_core.pose.embedding import Embedder, load_embedder
+from idpose_core.pose.embedding import Embedder, EmbedderKind, load_embedder
 from idpose_core.stages.crop import decode_png
 from storage.shards import RowStage, read_located
 
@@ -24,7 +24,7 @@ class EmbedCrops(RowStage):
     Location: ``crops`` and ``masks``, where they lie.
     """
 
-    kind: str
+    kind: EmbedderKind
     weights_path: str | None
     weights_sha256: str | None
     masked: bool
@@ -76,7 +76,12 @@ class EmbedCrops(RowStage):
 
 @functools.lru_cache(maxsize=1)
 def _embedder(
-    kind: str, weights: str | None, image_size: int, masked: bool, silhouette: bool, device: str
+    kind: EmbedderKind,
+    weights: str | None,
+    image_size: int,
+    masked: bool,
+    silhouette: bool,
+    device: str,
 ) -> Embedder:
     return load_embedder(
         kind,
