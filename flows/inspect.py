@@ -32,7 +32,6 @@ def summary(store: Store, dataset: str) -> dict[str, Any]:
             {key: row[key] for key in ("source_uri", "status", "reason_detail", "retryable")}
             for row in lost
         ],
-        "videos_without_clips": _without_clips(observed),
         "crops_per_clip": statistics["crops_per_clip"],
         "cluster_sizes": statistics["cluster_sizes"],
         "balance": statistics["balance"],
@@ -58,8 +57,6 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
         yield f"  {table:10} " + ", ".join(f"{n} {status}" for status, n in statuses.items())
     for lost in found["lost_videos"]:
         yield f"    {lost['source_uri']}: {lost['status']} ({lost['reason_detail'] or 'no detail'})"
-    for name, reasons in found["videos_without_clips"].items():
-        yield f"    {name}: {reasons}"
     for split, balance in found["balance"].items():
         if balance["rows"]:
             yield (
@@ -69,17 +66,3 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
             )
     for problem in found["problems"]:
         yield f"  DAMAGED: {problem}"
-
-
-def _without_clips(observed: dict[str, Any]) -> dict[str, str]:
-    """For each good video that gave no clip, what became of the objects followed in it."""
-    reasons: dict[str, list[str]] = {}
-    for clip in observed["clips"].to_pylist():
-        if clip["status"] != "ok":
-            words = f"{clip['class_name']} {clip['status']}: {clip['reason_detail']}"
-            reasons.setdefault(clip["video_id"], []).append(words)
-    return {
-        video["source_uri"]: "; ".join(reasons.get(video["video_id"], ["nothing was followed"]))
-        for video in observed["videos"].to_pylist()
-        if video["status"] == "ok" and not video["clips"]
-    }

@@ -114,7 +114,7 @@ class Store:
         pure = PurePosixPath(path)
         if pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:
             raise ValueError(f"not a path below the root: {path!r}")
-        return f"{self._base}/{pure}"
+        return f"{self._base}/{pure}" if pure.parts else self._base
 
 
 def _publish_local(target: Path, data: bytes) -> bool:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from idpose_core.reports.gallery import dataset_page
 
 from flows.steps.context import Context
-from idpose_core.assembly.records import Clip, Video
+from idpose_core.assembly.records import Clip, Video, reject_videos_without_clips
 from idpose_core.assembly.retrieval import cluster_sizes
 from idpose_core.assembly.statistics import dataset_card, dataset_statistics
 from idpose_core.assembly.tables import clips_table, crops_table, triplets_table, videos_table
@@ -33,6 +33,7 @@ def publish(
 ) -> tuple[Committed, dict[str, Any]]:
     """Commit the version. Returns it, with the statistics as this build saw them."""
     config = build.config
+    reject_videos_without_clips(videos, clips)
     of_crop = {
         crop_id: cluster
         for table in retrieval.values()

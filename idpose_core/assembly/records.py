@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,3 +63,24 @@ class Clip:
     def reject(self, status: Status, detail: str | None) -> None:
         """Keep the record, with the reason why nothing comes of it."""
         self.status, self.detail = status, detail
+
+
+def reject_videos_without_clips(videos: Sequence[Video], clips: Sequence[Clip]) -> None:
+    """Give every good video that made no clip the reason of its longest-followed object."""
+    followed: dict[str, list[Clip]] = {}
+    for clip in clips:
+        followed.setdefault(clip.video_id, []).append(clip)
+    for video in videos:
+        mine = followed.get(video.video_id, [])
+        if video.status is Status.OK and mine and not any(clip.crops for clip in mine):
+            longest = max(mine, key=lambda clip: (clip.frames, clip.clip_id))
+            video.reject(longest.status, _in_words(mine, longest))
+
+
+def _in_words(clips: Sequence[Clip], longest: Clip) -> str:
+    counts = Counter(clip.status.value for clip in clips)
+    reasons = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+    return (
+        f"{len(clips)} objects followed: {reasons}; the longest, a {longest.class_name}: "
+        f"{longest.detail or longest.status.value}"
+    )
