@@ -1,6 +1,6 @@
 """Converts detectron2's model-zoo files, which are pickles of numpy arrays, without trusting them.
 
-An unpickler calls whatever the file names. This one knows the five names that arrays consist of
+An unpickler calls whatever the file names. This one knows the few names that arrays consist of
 and refuses every other, so that a file can hold arrays or nothing.
 """
 
@@ -17,8 +17,17 @@ from numpy._core.multiarray import _reconstruct, scalar
 
 from idpose_core.instances.weight_files import file_sha256, unusable_weights
 
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """How protocol 2 writes bytes; stands for ``codecs.encode``, which knows other codecs too."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it encodes to {encoding}")
+    return text.encode("latin1")
+
+
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _latin1,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     **{
