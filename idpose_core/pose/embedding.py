@@ -1,0 +1,265 @@
+"""The pose feature of a picture: the map of an early layer, its grid kept, the object alone.
+
+The paper (section 4) retrieves the pose picture as the nearest neighbour of the target by conv4
+of a self-supervised AlexNet, among other videos. On natural backgrounds this finds backgrounds,
+so each feature here can be restricted to the object's mask, before the network (alignment, grey
+background) and after it (cells weighted by the mask's share of them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from idpose_core.instances.arrays import single_thread
+from idpose_core.pose.alignment import align, grey_out
+from idpose_core.pose.trunks import (
+    GREY_PIXELS_SIDE,
+    Trunk,
+    grey_pixels,
+    random_alexnet_trunk,
+    rotnet_trunk,
+    shift_tolerant_trunk,
+)
+
+EmbedderKind = Literal["rotnet", "st-alex", "random-alexnet", "grey-pixels", "silhouette"]
+GRID = 13  # cells on a side of AlexNet's conv4; the silhouette is kept on the same grid
+
+
+class Embedder(Protocol):
+    """Turns pictures into pose features that are compared by their dot product.
+
+    Attributes:
+        name: Kind and layer, such as ``st-alex/conv4``; not the options.
+        dimension: Length of a feature.
+        weights_sha256: Digest of the weights file, None where there is none.
+    """
+
+    name: str
+    dimension: int
+    weights_sha256: str | None
+
+    def embed(
+        self, pictures: NDArray[np.uint8], masks: NDArray[np.bool_] | None
+    ) -> NDArray[np.float16]:
+        """Features float16 [N, dimension], each of Euclidean length 1 (within float16).
+
+        A row depends on its own picture and mask only, bit for bit, never on its neighbours.
+
+        Args:
+            pictures: uint8 [N, S, S, 3], RGB.
+            masks: bool [N, S, S], True on the object; needed where the embedder masks.
+
+        Raises:
+            ValueError: Other shapes or types than these, a missing or an empty mask.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How a mask restricts a feature to the object.
+
+    Attributes:
+        align: Crop anew around the mask, so that the object has one place and one size.
+        grey_background: Paint the background grey before the network sees it.
+        weight_cells: Multiply each cell of the feature by the mask's share of that cell.
+    """
+
+    align: bool = True
+    grey_background: bool = True
+    weight_cells: bool = True
+
+
+class PictureEmbedder:
+    """An :class:`Embedder` made of a trunk (picture to grid of features) and a masking."""
+
+    def __init__(
+        self,
+        name: str,
+        trunk: Trunk | None,
+        *,
+        image_size: int,
+        masking: Masking | None,
+        silhouette: bool,
+        normalise_cells: bool,
+    ) -> None:
+        """Put the parts together; see :func:`load_embedder` for what they mean.
+
+        Args:
+            name: Kind and layer.
+            trunk: None for the silhouette alone.
+            image_size: Side of the pictures in pixels.
+            masking: None embeds the picture as it is.
+            silhouette: Whether the mask on its 13 x 13 grid is appended.
+            normalise_cells: Whether each cell's channels are scaled to length 1.
+
+        Raises:
+            ValueError: A silhouette without masking, or neither a trunk nor a silhouette.
+        """
+        if silhouette and masking is None:
+            raise ValueError("a silhouette needs masks: set masked as well")
+        if trunk is None and not silhouette:
+            raise ValueError("neither a network nor a silhouette: there is nothing to embed")
+        self.name = name
+        self.dimension = (trunk.dimension if trunk else 0) + (GRID * GRID if silhouette else 0)
+        self.weights_sha256 = trunk.weights_sha256 if trunk else None
+        self._trunk = trunk
+        self._image_size = image_size
+        self._masking = masking
+        self._silhouette = silhouette
+        self._normalise_cells = normalise_cells
+
+    @torch.inference_mode()
+    def embed(
+        self, pictures: NDArray[np.uint8], masks: NDArray[np.bool_] | None
+    ) -> NDArray[np.float16]:
+        """See :class:`Embedder`.
+
+        One picture at a time: convolutions choose their algorithm by the batch's size, and with
+        it the last bits of every row.
+        """
+        self._check(pictures, masks)
+        rows = np.empty((len(pictures), self.dimension), dtype=np.float16)
+        with single_thread("cpu"):
+            for index, picture in enumerate(pictures):
+                mask = None if masks is None or self._masking is None else masks[index]
+                rows[index] = self._embed_one(picture, mask)
+        return rows
+
+    def _embed_one(
+        self, picture: NDArray[np.uint8], mask: NDArray[np.bool_] | None
+    ) -> NDArray[np.float16]:
+        opacity: NDArray[np.float32] | None = None
+        if mask is not None and self._masking is not None:
+            opacity = mask.astype(np.float32)
+            if self._masking.align:
+                picture, opacity = align(picture, mask)
+            if self._masking.grey_background:
+                picture = grey_out(picture, opacity)
+        parts = []
+        if self._trunk is not None:
+            grid = self._trunk(picture)
+            if self._normalise_cells and grid.shape[0] > 1:
+                grid = F.normalize(grid, dim=0, eps=1e-6)
+            if opacity is not None and self._masking is not None and self._masking.weight_cells:
+                grid = grid * _cell_shares(opacity, grid.shape[-1])
+            parts.append(_unit(grid))
+        if self._silhouette and opacity is not None:
+            parts.append(_unit(_cell_shares(opacity, GRID)))
+        return _unit(torch.cat(parts)).numpy().astype(np.float16)
+
+    def _check(self, pictures: NDArray[np.uint8], masks: NDArray[np.bool_] | None) -> None:
+        size = self._image_size
+        if pictures.dtype != np.uint8 or pictures.shape[1:] != (size, size, 3):
+            raise ValueError(
+                f"pictures must be uint8 [N, {size}, {size}, 3], "
+                f"not {pictures.dtype} {list(pictures.shape)}"
+            )
+        if self._masking is None:
+            return
+        if masks is None:
+            raise ValueError(f"the embedder {self.name} masks the background: it needs masks")
+        if masks.dtype != np.bool_ or masks.shape != pictures.shape[:3]:
+            raise ValueError(
+                f"masks must be bool {list(pictures.shape[:3])}, "
+                f"not {masks.dtype} {list(masks.shape)}"
+            )
+        empty = np.flatnonzero(~masks.any(axis=(1, 2)))
+        if len(empty):
+            raise ValueError(f"the masks of these pictures are empty: {empty.tolist()}")
+
+
+def load_embedder(
+    kind: EmbedderKind,
+    weights: Path | None = None,
+    *,
+    image_size: int = 160,
+    masked: bool = True,
+    silhouette: bool = True,
+    device: str = "cpu",
+    layer: str = "conv4",
+    masking: Masking | None = None,
+    normalise_cells: bool | None = None,
+    seed: int = 0,
+) -> Embedder:
+    """Make the embedder of this kind.
+
+    The paper's own feature is ``load_embedder("rotnet", path, masked=False, silhouette=False)``.
+
+    Args:
+        kind: ``rotnet`` (the paper's, see ``rotnet.py``, published weights or one's own of
+            ``pretext.train_rotnet``), ``st-alex`` (a stand-in, see ``shift_tolerant.py``), or a
+            control: ``random-alexnet`` (RotNet's architecture, seeded weights), ``grey-pixels``
+            (32 x 32), ``silhouette`` (the mask alone).
+        weights: Local file, for the first two kinds only.
+        image_size: Side of the pictures in pixels.
+        masked: Whether the background is masked out; then ``embed`` needs masks.
+        silhouette: Whether the mask itself, on a 13 x 13 grid, is set beside the feature with the
+            same weight; implied by the kind ``silhouette``. Needs ``masked``.
+        device: Torch device of the network.
+        layer: ``conv1`` to ``conv5`` of the network, pooled to 13 x 13 cells where it has more.
+        masking: Which steps of the masking are on; None = all of them.
+        normalise_cells: Whether each cell's channels are scaled to length 1, so that a few strong
+            cells do not decide; None = where ``masked``.
+        seed: Of the random network.
+
+    Raises:
+        ValueError: An unknown kind or layer, weights missing, unreadable or of another network,
+            weights for a kind that has none, or options that contradict each other.
+    """
+    if kind not in get_args(EmbedderKind):
+        raise ValueError(f"unknown embedder {kind!r}: choose from {list(get_args(EmbedderKind))}")
+    if masking is not None and not masked:
+        raise ValueError("masking is given, but masked is off")
+    return PictureEmbedder(
+        name=kind if kind in ("grey-pixels", "silhouette") else f"{kind}/{layer}",
+        trunk=_trunk(kind, weights, layer=layer, device=device, seed=seed),
+        image_size=image_size,
+        masking=(masking or Masking()) if masked else None,
+        silhouette=silhouette or kind == "silhouette",
+        normalise_cells=masked if normalise_cells is None else normalise_cells,
+    )
+
+
+def _trunk(
+    kind: EmbedderKind, weights: Path | None, *, layer: str, device: str, seed: int
+) -> Trunk | None:
+    if kind in ("rotnet", "st-alex"):
+        if weights is None:
+            network = "ImageNet_RotNet_AlexNet" if kind == "rotnet" else "st-alex"
+            raise ValueError(
+                f"the embedder {kind} needs weights: `idpose weights fetch {network}` or "
+                f"`idpose weights import {network} PATH`"
+            )
+        load = rotnet_trunk if kind == "rotnet" else shift_tolerant_trunk
+        return load(weights, layer=layer, grid=GRID, device=device)
+    if weights is not None:
+        raise ValueError(f"the embedder {kind} has no weights, yet {weights} is given")
+    if kind == "random-alexnet":
+        return random_alexnet_trunk(seed, layer=layer, grid=GRID, device=device)
+    if kind == "grey-pixels":
+        return Trunk(grey_pixels, GREY_PIXELS_SIDE**2, None)
+    return None
+
+
+def _cell_shares(opacity: NDArray[np.float32], cells: int) -> torch.Tensor:
+    """Share of each of ``cells`` x ``cells`` cells that the mask covers, float32 [1, c, c]."""
+    return F.adaptive_avg_pool2d(torch.from_numpy(opacity)[None], cells)
+
+
+def _unit(values: torch.Tensor) -> torch.Tensor:
+    """Flattened and scaled to length 1; all zeros stay zeros."""
+    return F.normalize(values.flatten(), dim=0, eps=1e-12)
+
+
+def embedder_kinds() -> Sequence[str]:
+    """The kinds that :func:`load_embedder` knows."""
+    return get_args(EmbedderKind)
