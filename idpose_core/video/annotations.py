@@ -106,7 +106,7 @@ class Annotations:
         rows: Rows read, the header not among them.
         duplicates: Rows left out because their object has another row of the same time.
         malformed_count: Rows left out because they say nothing valid.
-        malformed: The first 1000 of those.
+        malformed: The first 1000 of those, and where a damaged gzip file broke off.
     """
 
     tracks: Mapping[str, list[AnnotationTrack]]
@@ -206,9 +206,9 @@ class _Table:
         self._malformed: list[MalformedRow] = []
         self._malformed_count = 0
 
-    def reject(self, number: int, reason: str) -> None:
+    def reject(self, number: int, reason: str, *, always_kept: bool = False) -> None:
         self._malformed_count += 1
-        if len(self._malformed) < KEPT_REASONS:
+        if always_kept or len(self._malformed) < KEPT_REASONS:
             self._malformed.append(MalformedRow(number, reason))
 
     def add(self, number: int, line: str) -> None:
@@ -315,6 +315,7 @@ def _lines(source: IO[bytes], table: _Table) -> Iterator[tuple[int, str]]:
                 continue
             yield number, line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        table.reject(number + 1, f"damaged gzip file, the rest is lost: {error}")
+        lost = f"damaged gzip file, the rest is lost: {error}"
+        table.reject(number + 1, lost, always_kept=True)
     finally:
         text.detach()

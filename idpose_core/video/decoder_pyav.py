@@ -105,7 +105,11 @@ def _seek(
 def _decode(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream
 ) -> Iterator[tuple[int, av.VideoFrame]]:
+    # AVI stores no presentation times. Where frames are reordered, FFmpeg's guesses go back and
+    # forth; the decoding times rise with the frames, late by the codec's delay (a frame or two).
+    decoding_times = container.format.name == "avi" and stream.codec_context.has_b_frames
     for frame in container.decode(stream):
-        stamp = frame.pts if frame.pts is not None else frame.dts
+        stamps = (frame.dts, frame.pts) if decoding_times else (frame.pts, frame.dts)
+        stamp = next((stamp for stamp in stamps if stamp is not None), None)
         if stamp is not None:
             yield milliseconds(stamp, stream), frame

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import select
 import subprocess
@@ -29,6 +30,7 @@ from storage.reasons import Status, Unusable
 DECODERS = ("pyav", "decord", "torchcodec")
 
 _PIPE_BYTES = 1 << 20
+_PATIENCE_S = 5  # for an idle process to say that it is there
 _PACKAGES = Path(__file__).resolve().parents[2]
 _own = threading.local()  # the idle decoding process of this thread
 
@@ -106,6 +108,8 @@ def _frames(path: str, wanted: Header, decoder: str, deadline_s: float) -> Itera
 
 def _ask(request: Header, deadline_s: float) -> Iterator[tuple[Header, bytearray]]:
     """Send a request to this thread's decoding process and yield its replies."""
+    # The process keeps the working directory that it was started in
+    request = {**request, "path": os.path.abspath(request["path"])}  # noqa: PTH100
     process = _take()
     finished = False
     try:
@@ -132,8 +136,10 @@ def _ask(request: Header, deadline_s: float) -> Iterator[tuple[Header, bytearray
 def _take() -> _DecodingProcess:
     process: _DecodingProcess | None = getattr(_own, "process", None)
     _own.process = None
-    if process is not None and process.usable():
-        return process
+    if process is not None:
+        if process.usable():
+            return process
+        process.stop()
     return _DecodingProcess()
 
 
@@ -162,8 +168,14 @@ class _DecodingProcess:
         self._stop = weakref.finalize(self, _stop, self._popen, self._owner)
 
     def usable(self) -> bool:
-        """Whether it still runs, and is this process's own (not inherited by a fork)."""
-        return self._owner == os.getpid() and self._popen.poll() is None
+        """Whether it answers, and is this process's own (not inherited by a fork)."""
+        if self._owner != os.getpid():
+            return False
+        try:
+            [(header, _)] = itertools.islice(self.replies({"ask": "nothing"}, _PATIENCE_S), 1)
+        except Unusable:  # killed while it was idle, or on its way out
+            return False
+        return bool(header["kind"] == "end")
 
     def stop(self) -> None:
         """Kill it and close the pipes."""

@@ -72,7 +72,7 @@ def _answer(request: Header) -> Iterator[Reply]:
         if request["ask"] == "info":
             info, _ = inspect(request["path"])
             yield {"kind": "info", **asdict(info)}, b""
-        else:
+        elif request["ask"] == "frames":
             yield from _frames(request)
         yield {"kind": "end"}, b""
     except Unusable as unusable:

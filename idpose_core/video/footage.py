@@ -79,12 +79,11 @@ def find_near_duplicates(
     textured = [(v, i, h) for v, name in enumerate(videos) for i, h in enumerate(hashes[name]) if h]
     if not textured:
         return []
-    video, position, value = (np.array(column) for column in zip(*textured, strict=True))
+    video, position, value = zip(*textured, strict=True)
     matches: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
-    for first, second in _close(value.astype(np.uint64), max_distance):
+    for first, second in _close(np.array(value, dtype=np.uint64), max_distance):
         if video[first] < video[second]:
-            pair = (int(video[first]), int(video[second]))
-            matches[pair].append((int(position[first]), int(position[second])))
+            matches[video[first], video[second]].append((position[first], position[second]))
     return [
         (videos[a], videos[b])
         for (a, b), found in sorted(matches.items())
@@ -132,8 +131,14 @@ def scene_cuts(frames: Iterable[Image]) -> list[bool]:
     Returns:
         One flag a frame; the first is False.
     """
-    scores = [_difference(a, b) for a, b in pairwise(map(_hue_saturation_value, frames))]
-    return [False, *(_stands_out(scores, i) for i in range(len(scores)))]
+    scores: list[float] = []
+    before = None
+    for image in frames:
+        now = _hue_saturation_value(image)
+        scores.append(0.0 if before is None else _difference(before, now))
+        before = now
+    steps = scores[1:]
+    return [False for _ in scores[:1]] + [_stands_out(steps, i) for i in range(len(steps))]
 
 
 def _hue_saturation_value(image: Image) -> npt.NDArray[np.int16]:

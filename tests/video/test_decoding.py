@@ -87,11 +87,13 @@ def test_what_only_pyav_decodes(tmp_path: Path, name: str) -> None:
         assert failure.value.status is Status.DECODE_FAILED
 
 
-def test_avi_with_b_frames_is_refused_by_decoders_that_count(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "v.avi", numbered_frames(30), codec="libx264")
-    numbers = [number for _, number in seen(sample_frames(str(path), fps=25))]
-    assert all(frame.timestamp_ms >= 0 for frame in sample_frames(str(path), fps=25))
-    assert len(numbers) >= 25
+def test_avi_with_b_frames(tmp_path: Path) -> None:
+    """No presentation times: in order, late by up to three frames; who counts frames refuses."""
+    path = write_video(tmp_path / "v.avi", numbered_frames(50), codec="libx264")
+    got = seen(sample_frames(str(path), fps=25))
+    assert len(got) >= 47
+    assert [number for _, number in got] == sorted({number for _, number in got})
+    assert {time - 40 * number for time, number in got} <= {0, 40, 80, 120}
     if have("decord"):
         with pytest.raises(Unusable, match="pyav"):
             next(sample_frames(str(path), fps=5, decoder="decord"))

@@ -101,7 +101,8 @@ def test_unreadable_entries_are_listed(tmp_path: Path) -> None:
     put(tmp_path / "closed/v.mp4")
     (tmp_path / "closed").chmod(0)
     script = (
-        "import os, sys; from pathlib import Path; from idpose_core.video.folder import list_videos;"
+        "import os, sys; from pathlib import Path\n"
+        "from idpose_core.video.folder import list_videos\n"
         "os.chdir(sys.argv[1]); os.geteuid() or os.setuid(65534);"
         "print([(f.relative_path, f.bytes) for f in list_videos(Path('.'))])"
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idpose_core.video.frames import Selector, Target, exact_targets, grid_targets
+from idpose_core.video.frames import Selector, exact_targets, grid_targets
 
 
 def chosen(times: list[int], fps: float, windows: list[tuple[int, int]] | None) -> list[int]:
@@ -74,10 +76,8 @@ def test_equals_brute_force(
 
 @given(st.floats(0.1, 250), st.integers(0, 100_000))
 def test_targets_rise_and_are_disjoint(fps: float, start: int) -> None:
-    targets: list[Target] = []
-    for target in grid_targets(fps, [(start, start + 2000), (start + 500, start + 4000)]):
-        targets.append(target)
-    assert all(a[1] < b[0] for a, b in zip(targets, targets[1:], strict=False))
+    targets = list(grid_targets(fps, [(start, start + 2000), (start + 500, start + 4000)]))
+    assert all(a[1] < b[0] for a, b in pairwise(targets))
 
 
 @given(st.lists(st.integers(0, 1000), max_size=40), st.sets(st.integers(0, 1000)))

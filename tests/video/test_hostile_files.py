@@ -43,9 +43,9 @@ def decoding_processes(parent: int | None = None) -> list[int]:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
         except (OSError, ValueError):
             continue
-        if b"idpose_core.video.decoding_process" in command and fields[0] != "Z":
-            if int(fields[1]) == (parent or os.getpid()):
-                found.append(int(entry.name))
+        ours = int(fields[1]) == (parent or os.getpid()) and fields[0] != "Z"
+        if ours and b"idpose_core.video.decoding_process" in command:
+            found.append(int(entry.name))
     return found
 
 
@@ -315,8 +315,8 @@ def test_more_memory_than_allowed(tmp_path: Path) -> None:
         "from idpose_core.video import decoding_process as child\n"
         "child.MEMORY_LIMIT = 700 << 20\n"
         "child._limit()\n"
-        "path = sys.argv[2]\n"
-        "request = {'ask': 'frames', 'path': path, 'decoder': 'pyav', 'fps': 4, 'windows_ms': None}\n"
+        "request = {'ask': 'frames', 'path': sys.argv[2], 'decoder': 'pyav', 'fps': 4}\n"
+        "request['windows_ms'] = None\n"
         "for header, _ in child._answer(request): print(header['kind'], header.get('status'))\n"
     )
     path = write_video(
