@@ -1,7 +1,8 @@
 """Decoding with decord: kept for those who use it elsewhere; unmaintained since 2021.
 
 It bundles FFmpeg 4, which has no decoder for AV1, cannot count the frames of a GIF, and returns
-frames of other times from MPEG transport streams.
+frames of other times from MPEG transport streams. How many frames it gives of a damaged file
+differs from one reading of the same bytes to the next, and they may be wrong.
 """
 
 from __future__ import annotations

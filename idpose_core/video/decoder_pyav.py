@@ -47,7 +47,9 @@ class PyAVDecoder:
                         raise Unusable(Status.DECODE_FAILED, "damaged frame")
                     check_size(frame.width, frame.height)
                     if selector.take(timestamp_ms):
-                        image = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+                        # threads: else the colour conversion starts one for every core
+                        pixels = frame.reformat(format="rgb24", threads=1).to_ndarray()
+                        image = pixels.astype(np.uint8, copy=False)
                         yield Frame(timestamp_ms, orientation(frame).apply(image))
                         delivered = True
             except MemoryError:

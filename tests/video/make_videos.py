@@ -81,6 +81,7 @@ def write_video(
                 stream.height, stream.width = image.shape[:2]
                 stream.pix_fmt = pixel_format
                 stream.codec_context.gop_size = key_frame_every
+                stream.codec_context.thread_count = 1  # the same bytes every time
                 stream.codec_context.time_base = base
                 stream.time_base = base
                 if rotation or mirrored:
