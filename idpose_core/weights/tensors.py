@@ -39,7 +39,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
             raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is damaged, or holds more than tensors: {cause}") from error
     if not isinstance(content, Mapping):

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import platform
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from idpose_core.instances.boxes import Box
 from idpose_core.instances.cropping import crop_square
 from idpose_core.instances.detectors import load_detector
+from idpose_core.pose.pretext import train_rotnet
 
 SIZE = 160  # side of the pictures
 CONTEXT = 1.25  # side of a crop over the longer side of its box, as in a build
@@ -160,6 +163,20 @@ def vehicle_crops(clips: Path, detector_weights: Path, threshold: float = 0.4) -
     return np.stack(crops)
 
 
+def train_own_rotnet(clips: Path, detector_weights: Path, steps: int, destination: Path) -> Path:
+    """RotNet by its pretext task on the vehicles of the clips; no ETH-80 picture, no spin."""
+    crops = vehicle_crops(clips, detector_weights)
+    trained = train_rotnet(
+        crops, destination, steps=steps, batch_size=16, input_size=128, learning_rate=0.02, seed=0
+    )
+    print(
+        f"rotnet: {len(crops)} crops, {steps} steps, rotation accuracy {trained.accuracy:.3f} "
+        f"on {trained.held_out} held-out crops, sha256 {trained.sha256}",
+        flush=True,
+    )
+    return trained.path
+
+
 def distances(features: NDArray[np.float16], views: Views) -> NDArray[np.float64]:
     """Azimuth difference in degrees from each view to its neighbour among other objects."""
     full = features.astype(np.float32)
@@ -232,7 +249,7 @@ def row(
         "ci_high": None if high is None else round(high, 4),
         "n": n,
         "budget": budget,
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, no GPU",
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, computed on the CPU",
         "date": datetime.now(UTC).date().isoformat(),
         "command": command,
     }
@@ -242,6 +259,15 @@ def write(out: Path, rows: list[dict[str, Any]]) -> None:
     """Write docs/results/*.json."""
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+
+
+def public_arguments() -> str:
+    """The command line with the names of files, not where they lie."""
+    shown = [a if a.startswith("--") else Path(a).name for a in sys.argv[1:]]
+    if "--out" in sys.argv[1:]:
+        place = sys.argv[1:].index("--out") + 1
+        shown[place] = f"docs/results/{shown[place]}"
+    return shlex.join(shown)
 
 
 def folder_version(folder: Path) -> str:

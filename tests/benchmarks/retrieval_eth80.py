@@ -1,7 +1,7 @@
 """How well do pose features retrieve pose: ETH-80 toy cars at eye level, plain and composited.
 
     python -m tests.benchmarks.retrieval_eth80 --data DIR --st-alex FILE \
-        --out docs/results/retrieval-eth80.json [--rotnet FILE]
+        --out docs/results/retrieval-eth80.json [--rotnet-steps 80]
 
 DIR is the folder of real test data (eth80_cars, clips, detector). A hit is a view whose nearest
 neighbour among the *other* cars lies within one of 16 azimuth steps. Three forms: plain (the blue
@@ -13,8 +13,7 @@ ceiling.
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,9 @@ from tests.benchmarks.retrieval import (
     hits,
     interval,
     opposites,
+    public_arguments,
     row,
+    train_own_rotnet,
     write,
 )
 
@@ -114,14 +115,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--st-alex", type=Path, required=True, help="alex_shift_tolerant.pth")
-    parser.add_argument("--rotnet", type=Path, help="weights of pretext.train_rotnet")
+    parser.add_argument("--rotnet-steps", type=int, default=0, help="train RotNet on the clips")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     started = time.monotonic()
     views = load_eth80(arguments.data / "eth80_cars")
-    squares = backgrounds(arguments.data / "clips", arguments.data / "detector" / "yolox_nano.onnx")
-    masked = masked_embedders(arguments.st_alex, arguments.rotnet)
-    unmasked = unmasked_embedders(arguments.st_alex, arguments.rotnet)
+    clips, detector = arguments.data / "clips", arguments.data / "detector" / "yolox_nano.onnx"
+    squares = backgrounds(clips, detector)
+    with tempfile.TemporaryDirectory() as folder:
+        rotnet = None
+        if arguments.rotnet_steps:
+            destination = Path(folder) / "rotnet.safetensors"
+            rotnet = train_own_rotnet(clips, detector, arguments.rotnet_steps, destination)
+        masked = masked_embedders(arguments.st_alex, rotnet)
+        unmasked = unmasked_embedders(arguments.st_alex, rotnet)
     found: dict[tuple[str, str], list[NDArray[np.float64]]] = {}
 
     def measure(form: str, embedders: dict[str, Embedder], pictures: Any, masks: Any) -> None:
@@ -150,7 +157,8 @@ def main() -> None:
         measure("composited, true masks", ceiling, crops.pictures, crops.masks)
 
     budget = f"{round(time.monotonic() - started)} s"
-    rows = _rows(found, views, folder_version(arguments.data / "eth80_cars"), budget)
+    version = f"{folder_version(arguments.data / 'eth80_cars')}+clips-{folder_version(clips)}"
+    rows = _rows(found, views, version, budget)
     summary = {
         "mask IoU, mean": float(np.mean(overlaps)),
         "mask IoU, 10th percentile": float(np.quantile(overlaps, 0.1)),
@@ -176,7 +184,7 @@ def main() -> None:
 def _rows(
     found: dict[tuple[str, str], list[NDArray[np.float64]]], views: Views, version: str, budget: str
 ) -> list[dict[str, Any]]:
-    command = f"python -m tests.benchmarks.retrieval_eth80 {_public_arguments()}"
+    command = f"python -m tests.benchmarks.retrieval_eth80 {public_arguments()}"
     common: dict[str, Any] = {"n": len(views.azimuths), "budget": budget, "command": command}
     dataset = f"ETH-80 toy cars, eye level, {SIZE} px"
     rows = []
@@ -205,17 +213,6 @@ def _rows(
         value = interval(best - other, views.identities)
         add(DEFAULT, f"paired difference of hits (own masks) minus {name} ({form})", value, seeds)
     return rows
-
-
-def _public_arguments() -> str:
-    """The command line with the names of files, not where they lie."""
-    shown = [
-        argument if argument.startswith("--") else Path(argument).name for argument in sys.argv[1:]
-    ]
-    if "--out" in sys.argv[1:]:
-        place = sys.argv[1:].index("--out") + 1
-        shown[place] = f"docs/results/{shown[place]}"
-    return shlex.join(shown)
 
 
 if __name__ == "__main__":

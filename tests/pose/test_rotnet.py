@@ -7,7 +7,7 @@ import pickle
 import struct
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def published_form(network: RotNetAlexNet) -> dict[str, Any]:
 class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
     """Pickles as PyTorch 0.2 did under Python 2: byte strings, ``_rebuild_tensor``, storages."""
 
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 
     def __init__(self, stream: io.BytesIO, storages: dict[str, Tensor]) -> None:
         super().__init__(stream, protocol=2)
