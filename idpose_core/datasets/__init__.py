@@ -1,0 +1,1 @@
+"""Built-in and published data sets."""
