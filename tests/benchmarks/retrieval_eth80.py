@@ -52,6 +52,18 @@ CEILING = (  # measured with the true masks too
     "grey-pixels",
     "silhouette",
 )
+OWN, NONE = "composited, own masks", "composited, no mask"
+PAIRS = (  # compared view by view, both on the same composites
+    (DEFAULT, (NONE, "st-alex/conv4")),
+    ("st-alex/conv4", (NONE, "st-alex/conv4")),
+    (DEFAULT, (OWN, "random-alexnet/conv4")),
+    (DEFAULT, (OWN, "random-alexnet/conv4+silhouette")),
+    ("st-alex/conv4", (OWN, "random-alexnet/conv4")),
+    (DEFAULT, (OWN, "silhouette")),
+    (DEFAULT, (OWN, "grey-pixels")),
+    (DEFAULT, (OWN, "st-alex/conv2+silhouette")),
+    (DEFAULT, (OWN, "st-alex/conv4+silhouette, not aligned, background kept")),
+)
 
 
 def load_eth80(folder: Path) -> Views:
@@ -200,18 +212,11 @@ def _rows(
         add(name, f"confused by 180 deg: {form}", interval(turned, views.identities), seeds)
     add("chance", "hit within 22.5 deg", (chance(views), None, None), "none")
     seeds = ",".join(map(str, SEEDS))
-    best = np.stack([hits(run) for run in found["composited, own masks", DEFAULT]])
-    for form, name in (
-        ("composited, no mask", "st-alex/conv4"),
-        ("composited, own masks", "random-alexnet/conv4"),
-        ("composited, own masks", "random-alexnet/conv4+silhouette"),
-        ("composited, own masks", "silhouette"),
-        ("composited, own masks", "grey-pixels"),
-        ("composited, own masks", "st-alex/conv4+silhouette, not aligned, background kept"),
-    ):
-        other = np.stack([hits(run) for run in found[form, name]])
-        value = interval(best - other, views.identities)
-        add(DEFAULT, f"paired difference of hits (own masks) minus {name} ({form})", value, seeds)
+    for name, (form, other) in PAIRS:
+        first = np.stack([hits(run) for run in found["composited, own masks", name]])
+        second = np.stack([hits(run) for run in found[form, other]])
+        value = interval(first - second, views.identities)
+        add(name, f"paired difference of hits (own masks) minus {other} ({form})", value, seeds)
     return rows
 
 

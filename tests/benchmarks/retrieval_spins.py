@@ -45,7 +45,7 @@ from tests.benchmarks.retrieval import (
     train_own_rotnet,
     write,
 )
-from tests.benchmarks.retrieval_eth80 import DEFAULT, masked_embedders, unmasked_embedders
+from tests.benchmarks.retrieval_eth80 import PAIRS, masked_embedders, unmasked_embedders
 
 SEEDS = (200, 201, 202)
 UNUSED = ("st-alex/conv4, not aligned", "st-alex/conv3+silhouette")  # told apart on ETH-80
@@ -191,17 +191,13 @@ def _rows(
             add(name, f"hit within 22.5 deg: {form}", np.stack([hits(run) for run in runs]))
             turned = np.stack([opposites(run) for run in runs])
             add(name, f"confused by 180 deg: {form}", turned)
-        best = np.stack([hits(run) for run in found["composited, own masks", DEFAULT]])
-        for form, name in (
-            ("composited, no mask", "st-alex/conv4"),
-            ("composited, own masks", "random-alexnet/conv4"),
-            ("composited, own masks", "silhouette"),
-        ):
-            other = np.stack([hits(run) for run in found[form, name]])
+        for name, (form, other) in PAIRS:
+            first = np.stack([hits(run) for run in found["composited, own masks", name]])
+            second = np.stack([hits(run) for run in found[form, other]])
             add(
-                DEFAULT,
-                f"paired difference of hits (own masks) minus {name} ({form})",
-                best - other,
+                name,
+                f"paired difference of hits (own masks) minus {other} ({form})",
+                first - second,
             )
     plain = {"ci_low": None, "ci_high": None, "seed": "none"}
     rows.append(
