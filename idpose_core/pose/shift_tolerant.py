@@ -91,7 +91,8 @@ class ShiftTolerantAlexNet(nn.Module):
         return [conv1, conv2, conv3, conv4, F.relu(self.conv5(conv4))]
 
     def _pool(self, x: Tensor) -> Tensor:
-        return self.blur(F.max_pool2d(x, kernel_size=3, stride=1))
+        pooled: Tensor = self.blur(F.max_pool2d(x, kernel_size=3, stride=1))
+        return pooled
 
 
 def convert_published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
