@@ -36,8 +36,7 @@ class StageEstimate:
     seconds: float
 
 
-# Rough rates of one core, of `make bench-stages` (docs/performance.md): seconds a unit and bytes
-# a unit of output.
+# Orders of magnitude for one core, not measurements: seconds a unit and bytes a unit of output.
 _SECONDS_PER_FRAME = {"torchvision": 2.5, "detectron2": 2.5, "yolox": 0.05, "annotations": 0.015}
 _SECONDS_PER_CROP = {"crop": 0.03, "mask": 0.08, "embed": 0.06}
 _BYTES_PER_CROP = {"crop": 45_000, "mask": 700, "embed": 90_000}
