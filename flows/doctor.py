@@ -70,7 +70,6 @@ def _device() -> Check:
 
 def _decoding() -> Check:
     from idpose_core.datasets.box_cars import write_box_car_videos
-
     from idpose_core.video.decoding import sample_frames
 
     with tempfile.TemporaryDirectory(prefix="idpose-doctor-") as folder:
