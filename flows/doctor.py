@@ -35,7 +35,7 @@ _OPTIONAL = {
     "decord": "pip install 'idpose[decord]'",
     "torchcodec": "pip install 'idpose[torchcodec]', and FFmpeg's shared libraries",
     "onnxruntime": "pip install 'idpose[yolox]'",
-    "detectron2": "build its main branch from source: FORCE_CUDA=0 pip install --no-build-isolation .",
+    "detectron2": "build its main branch from source (FORCE_CUDA=0)",
     "datasets": "pip install 'idpose[export]'",
 }
 _FREE_BYTES = 5 * 10**9
