@@ -44,6 +44,7 @@ def settings(videos: Path, sets: Sequence[str] = ()) -> list[str]:
         f"source.annotations={videos / 'annotations.csv'}",
         "embedder.kind=grey-pixels",
         "pose.clusters=4",
+        "test_share=0.4",
         *sets,
     ]
     return [word for pair in chosen for word in ("--set", pair)]
