@@ -23,7 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Identity from here, pose from there: from video to triplets to a trained generator.",
+    help="Identity from here, pose from there: from unlabeled video to training triplets.",
 )
 config_app = typer.Typer(no_args_is_help=True, help="The built-in configurations.")
 weights_app = typer.Typer(no_args_is_help=True, help="Pretrained networks.")

@@ -14,7 +14,7 @@ from idpose_core.config import BuildConfig
 from idpose_core.stages.fetch import FetchFolder
 from idpose_core.video.decoding import probe
 from storage.objects import Store
-from storage.reasons import Status, Unusable
+from storage.reasons import Unusable
 from storage.shards import plan_stage
 
 
@@ -75,7 +75,7 @@ def estimate(config: BuildConfig, root: str) -> dict[str, Any]:
         )
     frames = round(seconds * config.sampling.fps) + opened
     fetch = plan_stage(build.store, FetchFolder(), videos.fetch_items(build, files), repair=False)
-    known = sum(1 for key in fetch.keys if _is_final(fetch.known.get(key)))
+    known = len(files) - sum(len(chunk) for chunk in fetch.todo)
     stages = [
         StageEstimate("fetch", len(files), known, 300 * len(files), _SECONDS_PER_FILE * len(files)),
         StageEstimate(
@@ -119,10 +119,6 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
         )
     total = sum(stage["seconds"] for stage in found["stages"])
     yield f"  about {_time(total)} on {found['workers']} processes; nothing was run"
-
-
-def _is_final(outcome: Any) -> bool:
-    return outcome is not None and (outcome.status is Status.OK or not outcome.retryable)
 
 
 def _size(count: float) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from queue import Queue
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import (
@@ -18,7 +18,7 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.build_dataset import BuildResult
 from flows.build_dataset import build_dataset as build
@@ -91,7 +91,11 @@ class PrefectProgress:
         self._log.info("%s", text)
 
 
-@flow(name="build-dataset", task_runner=ThreadPoolTaskRunner[Any](max_workers=16))
+# The threads only wait for worker processes. The cast: TaskRunner is invariant in its future.
+_THREADS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=16))
+
+
+@flow(name="build-dataset", task_runner=_THREADS)
 def build_dataset(config: BuildConfig, root: str | None = None) -> dict[str, Any]:
     """Build a dataset of ID/pose/target triplets.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -227,11 +227,6 @@ def _key_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from _key_paths(kind, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
-
-
-def choices(model: type[BaseModel], key: str) -> tuple[str, ...]:
-    """The values that a key with a closed set of values accepts."""
-    return get_args(model.model_fields[key].annotation)
 
 
 def read_config_file(path: Path, overrides: Mapping[str, Any] | None = None) -> BuildConfig:

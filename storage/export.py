@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from storage.datasets import DatasetError, read_manifest, read_table
 from storage.objects import Store
@@ -112,9 +111,3 @@ def _card(store: Store, manifest: Mapping[str, Any], splits: list[str]) -> str:
     text = store.read(f"datasets/{manifest['name']}/{manifest['version']}/README.md").decode()
     files = "\n".join(f"  - split: {split}\n    path: data/{split}-*" for split in splits)
     return f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}\n---\n{text}"
-
-
-def used_crops(triplets: pa.Table) -> list[str]:
-    """The crops that occur in a table of triplets, sorted."""
-    columns = [triplets[f"{role}_crop"].combine_chunks() for role in ROLES]
-    return sorted(pc.unique(pa.concat_arrays(columns)).to_pylist())

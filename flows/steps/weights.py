@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from idpose_core.config import ConfigError
-from idpose_core.weights import file_sha256, find_weights
+from idpose_core.weights import find_weights
+from storage.digests import file_sha256
 from storage.objects import Store
 
 _NETWORKS = {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+from idpose_core.weights.tensors import load_tensors
+from storage import digests
 
 
 def unusable_weights(path: Path, cause: str) -> ValueError:
@@ -28,8 +29,7 @@ def file_sha256(path: Path) -> str:
     if not path.exists():
         raise unusable_weights(path, "no such file")
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return digests.file_sha256(path)
     except OSError as error:
         raise unusable_weights(path, f"cannot be read ({error})") from error
 
@@ -42,27 +42,18 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: Another kind of file, a damaged one, or one that holds more than tensors.
     """
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise unusable_weights(path, f"damaged ({error})") from error
-    if path.suffix not in {".pth", ".pt"}:
+    if path.suffix not in {".safetensors", ".pth", ".pt"}:
         raise unusable_weights(
             path, f"{path.suffix or 'no suffix'} is not read (only .safetensors, .pth and .pt are)"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise unusable_weights(path, f"damaged, or not tensors only ({cause})") from error
+        content: Mapping[str, Any] = load_tensors(path)
+    except ValueError as error:
+        raise unusable_weights(path, str(error)) from error
     for key in ("model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+        if isinstance(content.get(key), Mapping):
             content = content[key]
-    if not isinstance(content, Mapping) or not all(
+    if not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
         raise unusable_weights(path, "does not hold a state dictionary")

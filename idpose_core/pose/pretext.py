@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from idpose_core.instances.arrays import single_thread
 from idpose_core.pose.rotnet import IMAGENET_MEAN, IMAGENET_STD, RotNetAlexNet, initialise
-from idpose_core.weights.tensors import file_sha256
+from storage.digests import file_sha256
 
 ROTATIONS = 4
 _HEAD_CELLS = 3

@@ -23,7 +23,8 @@ from idpose_core.pose.rotnet import (
     width_of,
 )
 from idpose_core.pose.shift_tolerant import ShiftTolerantAlexNet, convert_published
-from idpose_core.weights.tensors import file_sha256, read_tensors
+from idpose_core.weights.tensors import read_tensors
+from storage.digests import file_sha256
 
 GREY_PIXELS_SIDE = 32
 _ROTNET_INPUT = 224  # side of the input for which AlexNet's conv4 has 13 x 13 cells

@@ -8,13 +8,12 @@ from idpose_core.weights.store import (
     import_weights,
     verify_weights,
 )
-from idpose_core.weights.tensors import file_sha256, read_tensors
+from idpose_core.weights.tensors import read_tensors
 
 __all__ = [
     "PretrainedNetwork",
     "StoredWeights",
     "fetch_weights",
-    "file_sha256",
     "find_weights",
     "import_weights",
     "list_weights",

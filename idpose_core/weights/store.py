@@ -23,7 +23,7 @@ from pathlib import Path
 
 from idpose_core.weights.fitting import check_fits
 from idpose_core.weights.registry import PretrainedNetwork, network_named
-from idpose_core.weights.tensors import file_sha256
+from storage.digests import file_sha256
 
 _SUFFIXES = {".pth", ".pt", ".safetensors", ".onnx"}
 _CHUNK = 1 << 20

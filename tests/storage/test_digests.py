@@ -15,10 +15,14 @@ from hypothesis import strategies as st
 from storage.digests import canonical, content_digest, digest, file_sha256, sha256
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
-)  # fmt: skip
+)
 
 
 def test_the_canonical_text_is_this_one() -> None:

@@ -63,7 +63,7 @@ def items(*numbers: int, **location: str) -> list[Item]:
     return [Item({"n": n}, location) for n in numbers]
 
 
-def run(store: Store, wanted: list[Item], stage: RowStage = Squares(), rows: int | None = None):  # noqa: B008
+def run(store: Store, wanted: list[Item], stage: RowStage = Squares(), rows: int | None = None):
     plan = plan_stage(store, stage, wanted, shard_rows=rows)
     written = [compute_shard(store, stage, chunk) for chunk in plan.todo]
     return plan, collect_outcomes(store, plan, written)
