@@ -76,7 +76,7 @@ class ImageConfig(_Section):
 class EmbedderConfig(_Section):
     """The pose feature."""
 
-    kind: Literal["rotnet", "st-alex", "random-alexnet", "grey-pixels", "silhouette"] = "rotnet"
+    kind: Literal["rotnet", "st-alex", "random-alexnet", "grey-pixels", "silhouette"] = "st-alex"
     weights: str | None = Field(None, description="Weights file; null = `idpose weights`")
     masks: Literal["grabcut", "none"] = Field(
         "grabcut", description="How the object is told from its background; none = paper mode"
