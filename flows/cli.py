@@ -78,7 +78,7 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Show the statistics of a dataset, its balance, and what failed and why."""
-    from flows.inspect import page, summary
+    from flows.inspection import page, summary
 
     with _failures():
         store = Store(find_root(root))
@@ -300,7 +300,7 @@ def _show_estimate(found: dict[str, Any], as_json: bool) -> None:
 
 
 def _show_summary(found: dict[str, Any]) -> None:
-    from flows.inspect import describe
+    from flows.inspection import describe
 
     for line in describe(found):
         console.print(line)

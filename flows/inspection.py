@@ -1,4 +1,8 @@
-"""Inspect: what a dataset holds, what became of the input, and a page with pictures."""
+"""Inspection: what a dataset holds, what became of the input, and a page with pictures.
+
+Not named inspect: Prefect puts the folder of an entry point on the module path, and a module of
+that name would take the place of the standard library's.
+"""
 
 from __future__ import annotations
 
