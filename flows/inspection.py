@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from idpose_core.reports.gallery import dataset_page
-
 from storage.datasets import attrition, latest_observation, read_manifest, read_table, verify
 from storage.objects import Store
 
