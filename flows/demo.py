@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from idpose_core.datasets.box_cars import write_box_car_videos
 from rich.console import Console
 
 from flows.build_dataset import build_dataset
 from flows.configs import find_config
 from flows.progress import TerminalProgress
 from flows.runners import LocalRunner
+from idpose_core.datasets.box_cars import write_box_car_videos
 
 
 def run_demo(root: str, console: Console) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from storage.parquet import from_parquet, to_parquet
 from storage.results import read_result, result
 from storage.shards import Item, Outcome, locate, read_rows
 
-VERSIONS = {"pose_space": 1, "retrieval": 1, "triplets": 1}
+VERSIONS = {"pose_space": 2, "retrieval": 2, "triplets": 1}
 _IN_MEMORY = 2 * 2**30  # features of more bytes than this are held in a temporary file
 
 

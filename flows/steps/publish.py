@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-from idpose_core.reports.gallery import dataset_page
 
 from flows.steps.context import Context
 from idpose_core.assembly.records import Clip, Video, reject_videos_without_clips
@@ -17,6 +16,7 @@ from idpose_core.assembly.retrieval import cluster_sizes
 from idpose_core.assembly.statistics import dataset_card, dataset_statistics
 from idpose_core.assembly.tables import clips_table, crops_table, triplets_table, videos_table
 from idpose_core.pose.triplets import Crops, Triplets
+from idpose_core.reports.gallery import dataset_page
 from storage.datasets import Committed, Draft, commit
 
 _LIBRARIES = ("torch", "numpy", "av", "opencv-python-headless", "faiss-cpu", "scipy", "pyarrow")

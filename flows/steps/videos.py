@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from idpose_core.video.footage import find_near_duplicates
-
 from flows.steps.context import Context
 from idpose_core.assembly.records import Video
 from idpose_core.assembly.splits import TRAIN, drop_near_duplicates, split_of
@@ -15,6 +13,7 @@ from idpose_core.config import ConfigError
 from idpose_core.stages.fetch import FetchFolder
 from idpose_core.video.annotations import AnnotationTrack, read_annotations
 from idpose_core.video.folder import MediaFile, list_videos
+from idpose_core.video.footage import find_near_duplicates
 from storage.digests import digest
 from storage.reasons import Status
 from storage.shards import Item, Outcome, read_rows

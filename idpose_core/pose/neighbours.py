@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from idpose_core.pose.space import Features, Float32, Int32, Texts, fill_block, single_thread
+from idpose_core.pose.space import Features, Float32, Float64, Int32, Texts, widen
 
 Rows = npt.NDArray[np.intp]
 
 _QUERIES_PER_BLOCK = 256
-_CANDIDATES_PER_BLOCK = 512  # both fixed and padded: equal rows must get equal similarities
-_SHORTLIST_CELLS = 16_000_000  # float32 scores held at once while shortlisting: 64 MB
+_CANDIDATES_PER_BLOCK = 512
+_SHORTLIST_CELLS = 8_000_000  # float64 scores held at once while shortlisting: 64 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,8 @@ def nearest_in_other_videos(
     Up to `exhaustive_below` crops every pair is compared by the full features. Above, the
     `shortlist` nearest by the projection (an exhaustive inner-product search too, from which the
     crop's own video is masked out, so that long videos take no place in it) are re-ranked by the
-    full features in float32. Equal similarities are ordered by crop id. Call it once per split.
+    full features. Equal similarities are ordered by crop id. Sums are exact (see `space.widen`),
+    so neither the order of rows nor the number of threads enters. Call it once per split.
 
     Args:
         features: float16 or float32 [N, D], rows of unit length. A row of zeros has no pose: it
@@ -86,14 +87,13 @@ def nearest_in_other_videos(
     found = np.full((len(usable), top_k), -1, np.int64)
     cosine = np.full((len(usable), top_k), np.nan, np.float32)
     search = _Search(features, usable, video[usable])
-    with single_thread():
-        blocks = (
-            search.exhaustive(top_k)
-            if len(usable) <= exhaustive_below
-            else search.shortlisted(projected[usable], shortlist, top_k)
-        )
-        for queries, rows, similarity in blocks:
-            found[queries], cosine[queries] = rows, similarity
+    blocks = (
+        search.exhaustive(top_k)
+        if len(usable) <= exhaustive_below
+        else search.shortlisted(widen(projected[usable]), shortlist, top_k)
+    )
+    for queries, rows, similarity in blocks:
+        found[queries], cosine[queries] = rows, similarity
     if mutual:
         _drop(found, cosine, ~_is_mutual(found))
     if min_similarity is not None:
@@ -176,7 +176,7 @@ class _Search:
             yield queries, *_best(candidates, cosine, top_k)
 
     def shortlisted(
-        self, projected: Float32, shortlist: int, top_k: int
+        self, projected: Float64, shortlist: int, top_k: int
     ) -> Iterator[tuple[Rows, Rows, Float32]]:
         """Yield the same from the `shortlist` nearest by projection, re-ranked."""
         for queries in self._query_blocks():
@@ -195,7 +195,7 @@ class _Search:
             yield by_video[start : start + _QUERIES_PER_BLOCK]
 
     def _shortlist(
-        self, projected: Float32, queries: Rows, shortlist: int
+        self, projected: Float64, queries: Rows, shortlist: int
     ) -> tuple[Rows, npt.NDArray[np.bool_]]:
         """Return the candidates of each query, ascending, and whether each is of another video."""
         candidates = np.empty((len(queries), min(shortlist, len(projected))), np.intp)
@@ -212,19 +212,13 @@ class _Search:
         return candidates, possible
 
     def _cosine(self, queries: Rows, candidates: Rows) -> Float32:
-        """Return float32 [queries, candidates], at most _QUERIES_PER_BLOCK queries at once.
-
-        The blocks are padded to one shape, so that two crops with the same feature tie exactly.
-        """
-        width = self.features.shape[1]
-        left = np.empty((_QUERIES_PER_BLOCK, width), np.float32)
-        fill_block(left, self.features[self.usable[queries]])
-        right = np.empty((_CANDIDATES_PER_BLOCK, width), np.float32)
+        """Return float32 [queries, candidates], the exact cosines rounded once."""
+        left = widen(self.features[self.usable[queries]])
         cosine = np.empty((len(queries), len(candidates)), np.float32)
         for start in range(0, len(candidates), _CANDIDATES_PER_BLOCK):
             part = candidates[start : start + _CANDIDATES_PER_BLOCK]
-            fill_block(right, self.features[self.usable[part]])
-            cosine[:, start : start + len(part)] = (left @ right.T)[: len(queries), : len(part)]
+            right = widen(self.features[self.usable[part]])
+            cosine[:, start : start + len(part)] = left @ right.T
         return cosine
 
 

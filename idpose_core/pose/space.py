@@ -4,8 +4,8 @@ The paper ("Identity from here, Pose from there", Xiao, Liu, Lee, ICCV 2019, sec
 all pictures into M poses by their AlexNet conv4 features. Those have 43,264 dimensions, so they
 are first projected by PCA. Both are fitted on training rows only.
 
-Everything here runs on one thread: the order of float sums, and with it the last bits of the
-result, would otherwise depend on the number of cores.
+Fitting runs on one thread: the order of float sums, and with it the last bits of the result,
+would otherwise depend on the number of cores. Applying a space is exact: see `widen`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ import safetensors.numpy
 
 Features = npt.NDArray[np.float16] | npt.NDArray[np.float32]
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
 Texts = Sequence[str] | npt.NDArray[np.str_]
 
 MAX_PCA_ROWS = 8192
 """PCA is fitted on at most so many rows: 16 times the 512 components that are asked for."""
 
-_ROWS_PER_BLOCK = 256  # fixed, and padded: a row's product must not depend on its neighbours
+_ROWS_PER_BLOCK = 256
 _COLUMNS_PER_BLOCK = 2048
+_GRID = 2.0**24
 _NO_VARIANCE = 1e-10  # of the largest variance: directions below it are rounding noise
 
 
@@ -49,6 +51,8 @@ class PoseSpace:
             magnitude of each is positive. A row is zero where the data has no variance left.
         centroids: float32 [M, k], unit vectors (zero only when no training row differs from the
             mean).
+
+    All values are multiples of 2**-24 (see `widen`).
     """
 
     mean: Float32
@@ -100,15 +104,28 @@ def single_thread() -> Iterator[None]:
             faiss.omp_set_num_threads(faiss_threads)
 
 
-def fill_block(block: Float32, rows: Features) -> None:
-    """Copy rows [n, D] into a float32 block [m, D], m >= n, and fill it up with zeros.
+def widen(rows: Features) -> Float64:
+    """Return features as float64 multiples of 2**-24, so that their products add up exactly.
 
-    Products of float rows are taken in padded blocks of one shape, because BLAS adds in another
-    order at the edge of a matrix: a row's result must not depend on its place.
+    A product of two such values is a multiple of 2**-48, and by Cauchy and Schwarz no sum of
+    products of rows of length up to 2 exceeds 4: 51 bits, which float64 holds without rounding.
+    So a row's products depend neither on its place in a matrix nor on the threads or the machine,
+    as they do in float32, where BLAS adds in another order at the edge of a matrix. Every float16
+    is such a multiple already.
+
+    Args:
+        rows: float16 or float32 [n, D], values in -2..2.
     """
-    # torch widens float16 eight times faster than numpy; it wants memory that may be written.
-    torch.from_numpy(block[: len(rows)]).copy_(torch.from_numpy(np.array(rows)))
-    block[len(rows) :] = 0
+    if rows.dtype == np.float16:
+        # torch widens float16 eight times faster than numpy; it wants memory that may be written.
+        wide: Float64 = torch.from_numpy(np.array(rows)).to(torch.float64).numpy()
+        return wide
+    return np.round(rows.astype(np.float64) * _GRID) / _GRID
+
+
+def _on_grid(rows: npt.NDArray[np.floating]) -> Float32:
+    """Round to multiples of 2**-24; within -1..1 float32 holds these exactly."""
+    return (np.round(rows.astype(np.float64) * _GRID) / _GRID).astype(np.float32)
 
 
 def fit_pose_space(
@@ -138,9 +155,9 @@ def fit_pose_space(
     _check_fit_input(features, crop_ids, clusters, dimensions)
     with single_thread():
         rows = _rows_for_pca(crop_ids, seed)
-        mean = _mean(features, rows)
+        mean = _on_grid(_mean(features, rows))
         k = max(1, min(dimensions, len(features) - 1, features.shape[1]))
-        components = _principal_components(features, rows, mean, k)
+        components = _on_grid(_principal_components(features, rows, mean, k))
         unclustered = PoseSpace(mean, components, np.zeros((0, k), np.float32))
         centroids = _spherical_kmeans(project(unclustered, features), clusters, seed)
     return PoseSpace(mean, components, centroids)
@@ -163,15 +180,11 @@ def project(space: PoseSpace, features: Features) -> Float32:
     """
     if features.ndim != 2 or features.shape[1] != len(space.mean):
         raise ValueError(f"features are {features.shape}; the space wants [N, {len(space.mean)}]")
-    projected = np.empty((len(features), len(space.components)), np.float32)
-    block = np.zeros((_ROWS_PER_BLOCK, features.shape[1]), np.float32)
-    with single_thread():
-        for start in range(0, len(features), _ROWS_PER_BLOCK):
-            rows = features[start : start + _ROWS_PER_BLOCK]
-            fill_block(block, rows)
-            block[: len(rows)] -= space.mean
-            product = (block @ space.components.T)[: len(rows)]
-            projected[start : start + len(rows)] = product
+    projected = np.empty((len(features), len(space.components)), np.float64)
+    mean, components = widen(space.mean), widen(space.components)
+    for start in range(0, len(features), _ROWS_PER_BLOCK):
+        rows = features[start : start + _ROWS_PER_BLOCK]
+        projected[start : start + len(rows)] = (widen(rows) - mean) @ components.T
     _require_finite(projected)
     return _unit_rows(projected)
 
@@ -191,14 +204,8 @@ def assign(space: PoseSpace, projected: Float32) -> Int32:
     """
     if projected.ndim != 2 or projected.shape[1] != space.centroids.shape[1]:
         raise ValueError(f"projected rows are {projected.shape}, centroids {space.centroids.shape}")
-    clusters = np.empty(len(projected), np.int32)
-    block = np.zeros((_ROWS_PER_BLOCK, projected.shape[1]), np.float32)
-    with single_thread():
-        for start in range(0, len(projected), _ROWS_PER_BLOCK):
-            rows = projected[start : start + _ROWS_PER_BLOCK]
-            fill_block(block, rows)
-            cosine = (block @ space.centroids.T)[: len(rows)]
-            clusters[start : start + len(rows)] = np.argmax(cosine, axis=1)
+    cosine = widen(projected) @ widen(space.centroids).T
+    clusters: Int32 = np.argmax(cosine, axis=1).astype(np.int32)
     return clusters
 
 
@@ -327,7 +334,7 @@ def _spherical_kmeans(projected: Float32, clusters: int, seed: int) -> Float32:
     return _unit_rows(centroids.reshape(clusters, projected.shape[1]))
 
 
-def _unit_rows(rows: Float32) -> Float32:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Float32 = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
-    return unit
+def _unit_rows(rows: npt.NDArray[np.floating]) -> Float32:
+    wide = rows.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    return _on_grid(np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import faiss
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idpose_core.pose import space as space_module
-from idpose_core.pose.space import PoseSpace, assign, fit_pose_space, project
+from idpose_core.pose.space import PoseSpace, assign, fit_pose_space, project, widen
 
 
 def ids(count: int) -> list[str]:
@@ -109,6 +111,19 @@ def test_a_row_is_projected_alike_in_any_company(first: int, count: int) -> None
     np.testing.assert_array_equal(
         project(fitted, part), project(fitted, features)[first : first + count]
     )
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([np.float16, np.float32]))
+def test_products_of_widened_rows_are_exact(seed: int, kind: type) -> None:
+    rows = np.random.default_rng(seed).standard_normal((3, 400))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(kind)
+    wide = widen(rows)
+    np.testing.assert_allclose(wide, rows.astype(np.float64), atol=2.0**-25)
+    exact = [[Fraction(value) for value in row] for row in wide.tolist()]
+    for left, products in zip(exact, (wide @ wide.T).tolist(), strict=True):
+        for right, product in zip(exact, products, strict=True):
+            assert product == sum(x * y for x, y in zip(left, right, strict=True))
 
 
 _COMPANY = blobs(per_blob=100, poses=6, columns=700)[0]
