@@ -20,6 +20,7 @@ from flows.configs import built_in
 from idpose_core.datasets.box_cars import write_box_car_videos
 from storage.datasets import read_manifest
 from storage.objects import Store
+from tests.flows.invariants import check_dataset
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -104,5 +105,6 @@ def test_a_deployment_runs_to_completion_on_a_worker(
         "--params", json.dumps({"config": config, "root": str(root)}),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+    check_dataset(Store(root), "box-cars")
     manifest = read_manifest(Store(root), "box-cars")
     assert manifest["statistics"]["attrition"]["videos"] == {"ok": 6}
