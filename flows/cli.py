@@ -53,7 +53,7 @@ def build(
     config: ConfigArgument,
     overrides: SetOption = None,
     root: RootOption = None,
-    runner: Annotated[str | None, typer.Option(help="local or prefect")] = None,
+    runner: Annotated[str | None, typer.Option(help="local, prefect or dask")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,7 +66,11 @@ def build(
 
             _show_estimate(estimate(parsed, where), as_json)
             return
-        result = _build_with(_runner_name(runner))(parsed, where)
+        chosen = _runner_name(runner)
+        if chosen == "dask":
+            run = parsed.run.model_copy(update={"executor": "dask"})
+            parsed = parsed.model_copy(update={"run": run})
+        result = _build_with(chosen)(parsed, where)
         _report_build(parsed, result, where, as_json)
 
 
@@ -244,8 +248,8 @@ def _parse(config: str, overrides: list[str] | None) -> BuildConfig:
 def _runner_name(option: str | None) -> str:
     if option is None:
         return "prefect" if os.environ.get("PREFECT_API_URL") else "local"
-    if option not in ("local", "prefect"):
-        raise ConfigError(f"--runner takes local or prefect, not {option!r}")
+    if option not in ("local", "prefect", "dask"):
+        raise ConfigError(f"--runner takes local, prefect or dask, not {option!r}")
     return option
 
 
@@ -266,7 +270,7 @@ def build_locally(config: BuildConfig, root: str) -> dict[str, Any]:
     from flows.progress import TerminalProgress
     from flows.runners import LocalRunner
 
-    with LocalRunner(config.run.workers) as runner:
+    with LocalRunner(config.run) as runner:
         return build_dataset(config, root, runner, TerminalProgress()).to_dict()
 
 

@@ -28,7 +28,7 @@ def run_demo(root: str, console: Console) -> dict[str, Any]:
         "source.annotations": str(videos / "annotations.csv"),
     }
     config = find_config("box-cars", overrides)
-    with LocalRunner(config.run.workers) as runner:
+    with LocalRunner(config.run) as runner:
         result = build_dataset(config, root, runner, TerminalProgress()).to_dict()
     built = time.monotonic()
     page = Path(root) / result["path"] / "report.html"

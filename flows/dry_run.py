@@ -50,7 +50,7 @@ def estimate(config: BuildConfig, root: str) -> dict[str, Any]:
     Raises:
         ConfigError: The source, the annotations or the weights are not there.
     """
-    with LocalRunner(config.run.workers) as runner:
+    with LocalRunner(config.run) as runner:
         build = Context(config, Store(root), runner, TerminalProgress())
         workers = runner.workers
     instances.detect_stage(build)

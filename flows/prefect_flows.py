@@ -28,7 +28,7 @@ from storage.reasons import Status
 
 
 class PrefectRunner(LocalRunner):
-    """Shows every shard as a Prefect task run; the work itself runs in worker processes.
+    """Shows every shard as a Prefect task run; the work itself runs on the executor.
 
     Prefect keeps neither results nor a cache: shard names decide what there is to do.
     """
@@ -104,7 +104,7 @@ def build_dataset(config: BuildConfig, root: str | None = None) -> dict[str, Any
         root: Where data lives; empty = $IDPOSE_ROOT of the worker, else ./idpose-data.
     """
     where = root or os.environ.get("IDPOSE_ROOT") or "idpose-data"
-    with PrefectRunner(config.run.workers) as runner:
+    with PrefectRunner(config.run) as runner:
         result = build(config, where, runner, PrefectProgress())
     _publish_artifacts(config.name, result)
     return result.to_dict()

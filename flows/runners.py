@@ -1,4 +1,4 @@
-"""Who carries out the tasks of a stage: this process, several processes, or Prefect.
+"""Who carries out the tasks of a stage: processes of this machine, or the workers of Dask.
 
 A stage never sees which; results are the same, since every task runs on one thread.
 """
@@ -10,9 +10,11 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Protocol, Self
+
+from idpose_core.config import ConfigError, RunConfig
 
 
 class Runner(Protocol):
@@ -27,17 +29,18 @@ class Runner(Protocol):
 
 
 class LocalRunner:
-    """Runs calls in worker processes, a bounded number at a time.
+    """Runs calls on an executor, a bounded number at a time.
 
     Args:
-        workers: Number of processes; 0 = one for each core that this process may use.
+        run: How many workers, and of which kind.
     """
 
     name = "local"
 
-    def __init__(self, workers: int = 0) -> None:
-        self.workers = workers or len(os.sched_getaffinity(0))
-        self._pool: ProcessPoolExecutor | None = None
+    def __init__(self, run: RunConfig) -> None:
+        self.workers = run.workers or len(os.sched_getaffinity(0))
+        self._kind = run.executor
+        self._executor: Executor | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -48,20 +51,16 @@ class LocalRunner:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=kind is None, cancel_futures=True)
-            self._pool = None
+        if self._executor is not None:
+            self._executor.shutdown(wait=kind is None, cancel_futures=True)
+            self._executor = None
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Run one call in a worker process."""
-        if self._pool is None:
-            # Spawned, not forked: a fork of a process that holds threads of torch can hang.
-            self._pool = ProcessPoolExecutor(
-                self.workers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_start_worker,
-            )
-        return self._pool.submit(function, *arguments)
+        """Run one call on one thread of a worker."""
+        if self._executor is None:
+            start = {"processes": start_processes, "dask": DaskExecutor}[self._kind]
+            self._executor = start(self.workers)
+        return self._executor.submit(_on_one_thread, function, *arguments)
 
     def map(
         self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], label: str
@@ -77,9 +76,54 @@ class LocalRunner:
                 yield future.result()
 
 
-def _start_worker() -> None:
+def start_processes(workers: int) -> Executor:
+    """Worker processes of this machine, which end when their parent does."""
+    # Spawned, not forked: a fork of a process that holds threads of torch can hang.
+    return ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_watch_parent,
+    )
+
+
+class DaskExecutor(Executor):
+    """The workers of the Dask scheduler that Dask's own configuration names, else a local cluster.
+
+    The scheduler is named by $DASK_SCHEDULER_ADDRESS; its workers must see the same ROOT and
+    source under the same paths.
+
+    Args:
+        workers: Processes of the local cluster; with a scheduler its own workers count.
+
+    Raises:
+        ConfigError: Dask is not installed.
+    """
+
+    def __init__(self, workers: int) -> None:
+        try:
+            import dask
+            from distributed import Client
+        except ImportError as error:
+            raise ConfigError("run.executor=dask needs Dask: pip install 'idpose[dask]'") from error
+        address = dask.config.get("scheduler-address", None)
+        cluster = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+        self._client = Client(address) if address else Client(**cluster)
+        # Not pure: Dask would answer an equal call with the result of an earlier one.
+        self._calls = self._client.get_executor(pure=False)
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        """See Executor."""
+        future: Future[Any] = self._calls.submit(function, *arguments, **named)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """See Executor."""
+        self._calls.shutdown(wait=wait)
+        self._client.close()
+
+
+def _watch_parent() -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    use_one_thread()
 
 
 def _exit_with_parent() -> None:
@@ -90,10 +134,11 @@ def _exit_with_parent() -> None:
         os._exit(1)
 
 
-def use_one_thread() -> None:
-    """Compute on one thread in this process: float sums must not depend on the number of cores."""
+def _on_one_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call on one thread: float sums must not depend on the number of cores."""
     import cv2
     import torch
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    return function(*arguments)

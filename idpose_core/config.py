@@ -109,6 +109,9 @@ class RunConfig(_Section):
     """How the work is carried out; nothing here changes a result."""
 
     workers: int = Field(0, ge=0, description="Processes; 0 = one for each core")
+    executor: Literal["processes", "dask"] = Field(
+        "processes", description="dask = the workers of $DASK_SCHEDULER_ADDRESS"
+    )
     shard_rows: int | None = Field(None, ge=1, description="Input rows a shard; null = by stage")
 
 

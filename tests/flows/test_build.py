@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,55 +12,7 @@ import pytest
 from idpose_core.datasets.box_cars import write_box_car_videos
 from storage.datasets import read_manifest, read_table, verify
 from storage.objects import Store
-from tests.flows.invariants import check_dataset
-
-VIDEOS = 10
-
-
-@pytest.fixture(scope="session")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("videos")
-    write_box_car_videos(folder, videos=VIDEOS, seconds=3.0)
-    return folder
-
-
-def build(
-    videos: Path, root: Path, *sets: str, env: dict[str, str] | None = None
-) -> dict[str, Any]:
-    done = run(["build", "box-cars", "--root", str(root), "--json", *settings(videos, sets)], env)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    check_dataset(Store(root), f"box-cars@{found['version']}")
-    return found
-
-
-def settings(videos: Path, sets: Sequence[str] = ()) -> list[str]:
-    chosen = [
-        f"source.path={videos}",
-        f"source.annotations={videos / 'annotations.csv'}",
-        "embedder.kind=grey-pixels",
-        "pose.clusters=4",
-        "test_share=0.4",
-        *sets,
-    ]
-    return [word for pair in chosen for word in ("--set", pair)]
-
-
-def run(
-    arguments: Sequence[str], env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-c", "from flows.cli import main; main()", *arguments]
-    return subprocess.run(
-        program, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
-    )
-
-
-@pytest.fixture(scope="session")
-def built(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    root = tmp_path_factory.mktemp("root")
-    found = build(videos, root, "run.workers=2")
-    assert found["counts"]["triplets"] > 100
-    return found, root
+from tests.flows.builds import VIDEOS, build, run, settings
 
 
 def test_an_unchanged_rebuild_computes_nothing(

@@ -16,7 +16,7 @@ import pytest
 
 from storage.datasets import read_manifest, verify
 from storage.objects import Store
-from tests.flows.test_build import build, built, settings, videos  # noqa: F401 - fixtures
+from tests.flows.builds import build, settings
 
 pytestmark = pytest.mark.faults
 
@@ -65,7 +65,7 @@ cli.main()
 """
 
 
-def arguments(videos: Path, root: Path) -> list[str]:  # noqa: F811
+def arguments(videos: Path, root: Path) -> list[str]:
     return ["build", "box-cars", "--root", str(root), "--json", *settings(videos)]
 
 
@@ -82,8 +82,8 @@ def arguments(videos: Path, root: Path) -> list[str]:  # noqa: F811
 def test_a_build_killed_at_a_publication_point_goes_on(
     point: str,
     count: int,
-    videos: Path,  # noqa: F811
-    built: tuple[dict[str, Any], Path],  # noqa: F811
+    videos: Path,
+    built: tuple[dict[str, Any], Path],
     tmp_path: Path,
 ) -> None:
     root = tmp_path / "root"
@@ -96,8 +96,8 @@ def test_a_build_killed_at_a_publication_point_goes_on(
 @pytest.mark.parametrize("attempt", range(5))
 def test_a_build_killed_at_a_random_moment_goes_on(
     attempt: int,
-    videos: Path,  # noqa: F811
-    built: tuple[dict[str, Any], Path],  # noqa: F811
+    videos: Path,
+    built: tuple[dict[str, Any], Path],
     tmp_path: Path,
 ) -> None:
     root = tmp_path / "root"
@@ -120,7 +120,7 @@ def test_a_build_killed_at_a_random_moment_goes_on(
 
 
 def check_second_build(
-    videos: Path,  # noqa: F811
+    videos: Path,
     root: Path,
     undisturbed: dict[str, Any],
 ) -> None:

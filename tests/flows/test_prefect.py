@@ -20,6 +20,8 @@ from flows.configs import built_in
 from idpose_core.datasets.box_cars import write_box_car_videos
 from storage.datasets import read_manifest
 from storage.objects import Store
+from tests.flows.builds import run as idpose
+from tests.flows.builds import settings
 from tests.flows.invariants import check_dataset
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -108,3 +110,25 @@ def test_a_deployment_runs_to_completion_on_a_worker(
     check_dataset(Store(root), "box-cars")
     manifest = read_manifest(Store(root), "box-cars")
     assert manifest["statistics"]["attrition"]["videos"] == {"ok": 6}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["prefect", "dask"])
+def test_every_runner_gives_the_same_version(
+    runner: str,
+    videos: Path,
+    built: tuple[dict[str, Any], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    root = tmp_path / "root"
+    options = ["--root", str(root), "--json", "--runner", runner]
+    done = idpose(["build", "box-cars", *options, *settings(videos)])
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["version"] == built[0]["version"]
+    assert found["content_digest"] == built[0]["content_digest"]
+    assert found["shards"] == built[0]["shards"]
+    check_dataset(Store(root), "box-cars")

@@ -1,0 +1,47 @@
+"""Builds of small generated videos through the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from storage.objects import Store
+from tests.flows.invariants import check_dataset
+
+VIDEOS = 10
+
+
+def build(
+    videos: Path, root: Path, *sets: str, env: dict[str, str] | None = None
+) -> dict[str, Any]:
+    done = run(["build", "box-cars", "--root", str(root), "--json", *settings(videos, sets)], env)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    check_dataset(Store(root), f"box-cars@{found['version']}")
+    return found
+
+
+def settings(videos: Path, sets: Sequence[str] = ()) -> list[str]:
+    chosen = [
+        f"source.path={videos}",
+        f"source.annotations={videos / 'annotations.csv'}",
+        "embedder.kind=grey-pixels",
+        "pose.clusters=4",
+        "test_share=0.4",
+        *sets,
+    ]
+    return [word for pair in chosen for word in ("--set", pair)]
+
+
+def run(
+    arguments: Sequence[str], env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-c", "from flows.cli import main; main()", *arguments]
+    return subprocess.run(
+        program, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
+    )
