@@ -175,7 +175,7 @@ def weights_list(root: RootOption = None) -> None:
     """The pretrained networks that are known, and which of them are here."""
     from idpose_core.weights import list_weights, verify_weights
 
-    folder = Path(find_root(root))
+    folder = _weights_folder(root)
     table = Table("name", "here", "licence", "size", "for", box=None)
     for network in list_weights():
         here = "yes" if verify_weights(network.name, folder) else ""
@@ -190,7 +190,7 @@ def weights_fetch(name: str, root: RootOption = None) -> None:
     from idpose_core.weights import fetch_weights
 
     with _failures():
-        console.print(f"{name}: {fetch_weights(name, Path(find_root(root)))}")
+        console.print(f"{name}: {fetch_weights(name, _weights_folder(root))}")
 
 
 @weights_app.command("import")
@@ -199,7 +199,7 @@ def weights_import(name: str, path: Path, root: RootOption = None) -> None:
     from idpose_core.weights import import_weights
 
     with _failures():
-        console.print(f"{name}: {import_weights(path, name, Path(find_root(root)))}")
+        console.print(f"{name}: {import_weights(path, name, _weights_folder(root))}")
 
 
 @weights_app.command("verify")
@@ -207,7 +207,7 @@ def weights_verify(root: RootOption = None) -> None:
     """Check the digest of every network that is here."""
     from idpose_core.weights import list_weights, verify_weights
 
-    folder, damaged = Path(find_root(root)), False
+    folder, damaged = _weights_folder(root), False
     for network in list_weights():
         for stored in verify_weights(network.name, folder):
             damaged |= not stored.intact
@@ -221,6 +221,12 @@ def weights_verify(root: RootOption = None) -> None:
 def find_root(option: str | None) -> str:
     """``--root``, else ``$IDPOSE_ROOT``, else ``./idpose-data``."""
     return option or os.environ.get("IDPOSE_ROOT") or "idpose-data"
+
+
+def _weights_folder(root: str | None) -> Path:
+    from flows.steps.weights import weights_root
+
+    return weights_root(find_root(root))
 
 
 @contextmanager

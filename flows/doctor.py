@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from flows.steps.weights import weights_root
 from idpose_core.weights import list_weights, verify_weights
 from storage.objects import Store
 
@@ -113,7 +114,7 @@ def _prefect_server() -> Check:
 def _weights(root: str) -> list[Check]:
     checks = []
     for network in list_weights():
-        stored = verify_weights(network.name, Path(root))
+        stored = verify_weights(network.name, weights_root(root))
         name, remedy = f"weights {network.name}", f"idpose weights fetch {network.name}"
         if not stored:
             checks.append(Check(name, "missing", "not here", remedy))

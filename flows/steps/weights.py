@@ -1,7 +1,8 @@
-"""Which weights file a stage uses."""
+"""Which weights file a stage uses, and where weights are kept."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from idpose_core.config import ConfigError
@@ -18,6 +19,18 @@ _NETWORKS = {
 }
 
 
+def weights_root(root: str) -> Path:
+    """The local folder below which weights are kept.
+
+    $IDPOSE_WEIGHTS, else ROOT where it is a local folder, else ~/.cache/idpose: networks are read
+    from files, which a remote root does not have.
+    """
+    configured = os.environ.get("IDPOSE_WEIGHTS")
+    if configured:
+        return Path(configured)
+    return Store(root).local_path(".") or Path.home() / ".cache" / "idpose"
+
+
 def resolve_weights(
     kind: str, configured: str | None, store: Store
 ) -> tuple[str | None, str | None]:
@@ -26,7 +39,7 @@ def resolve_weights(
     Args:
         kind: The detector's or embedder's kind.
         configured: A path from the configuration; None = what `idpose weights` has stored.
-        store: The root whose ``weights`` folder is searched.
+        store: The root of the build.
 
     Raises:
         ConfigError: There is no such file; the message says how to get it.
@@ -40,7 +53,7 @@ def resolve_weights(
             raise ConfigError(f"the weights of {kind}: there is no file {configured}")
     else:
         try:
-            path = find_weights(network, Path(store.location))
+            path = find_weights(network, weights_root(store.location))
         except ValueError as error:
             raise ConfigError(str(error)) from error
     return str(path.absolute()), file_sha256(path)
