@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,18 @@ from storage.objects import Store
 from tests.flows.invariants import check_dataset
 
 VIDEOS = 10
+
+
+class InThisProcess:
+    """A runner for roots that only this process can see."""
+
+    name = "in-this-process"
+
+    def map(
+        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], label: str
+    ) -> Iterator[Any]:
+        for call in calls:
+            yield function(*call)
 
 
 def build(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,8 @@ from flows.steps.weights import weights_root
 from idpose_core.config import parse_override
 from storage.export import export_dataset
 from storage.objects import Store
-from tests.flows.builds import settings
+from tests.flows.builds import InThisProcess, settings
 from tests.flows.invariants import check_dataset
-
-
-class InThisProcess:
-    """A runner for roots that only this process can see."""
-
-    name = "in-this-process"
-
-    def map(
-        self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], label: str
-    ) -> Iterator[Any]:
-        for call in calls:
-            yield function(*call)
 
 
 def test_a_remote_root_gives_the_version_of_a_local_one(
