@@ -8,8 +8,9 @@ by a seed and, with ``--sheets``, drawn as numbered pictures for judging. The pi
 looking at and are not kept; verdicts are kept in real_clips_verdicts.csv by the names of the crops,
 so that they hold only for the very pictures that were looked at.
 
-Verdicts: crops ``right`` (the box holds the object followed), ``wrong``; triplets, three letters
-for ID, target and pose: ``y`` right, ``r`` roughly, ``n`` wrong, and a note.
+Verdicts: crops ``right`` (the box holds the object followed) or ``wrong``; clips ``one`` vehicle or
+``several``; triplets, three letters for ID, target and pose: ``y`` right, ``r`` roughly, ``n``
+wrong.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
 
 from idpose_core.reports.pictures import load_pictures, sample_triplets, seeded
 from storage.datasets import read_manifest, read_table
@@ -39,6 +40,7 @@ from tests.benchmarks.retrieval import row as result_row
 HERE = Path(__file__).parent
 VERDICTS = HERE / "real_clips_verdicts.csv"
 CROPS, TRIPLETS, SEED = 100, 50, 0
+ROLES = ("id_crop", "pose_crop", "target_crop")
 
 
 def build_all(data: Path, root: Path) -> dict[str, Any]:
@@ -77,19 +79,27 @@ def build(config: str, root: Path, *sets: str) -> dict[str, Any]:
     return found
 
 
-def sheet(
-    cells: Sequence[Sequence[NDArray[np.uint8]]], numbers: Sequence[str], columns: int
-) -> Any:
-    """Groups of pictures side by side, each with its number above."""
+def draw(
+    store: Store,
+    crops: pa.Table,
+    groups: Mapping[str, Sequence[str]],
+    columns: int,
+    rows: int,
+    out: Path,
+) -> None:
+    """Draw groups of crops side by side, each with the start of its name above, page by page."""
+    pictures = load_pictures(store, crops, {crop for group in groups.values() for crop in group})
     drawn = []
-    for group, number in zip(cells, numbers, strict=True):
-        row = np.concatenate([cv2.resize(p, (128, 128)) for p in group], axis=1)
-        head = np.full((18, row.shape[1], 3), 255, np.uint8)
-        cv2.putText(head, number, (3, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1)
-        drawn.append(np.pad(np.concatenate([head, row]), ((0, 4), (0, 8), (0, 0))))
+    for name, group in groups.items():
+        strip = np.concatenate([cv2.resize(pictures[crop], (128, 128)) for crop in group], axis=1)
+        head = np.full((18, strip.shape[1], 3), 255, np.uint8)
+        cv2.putText(head, name[:8], (3, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1)
+        drawn.append(np.pad(np.concatenate([head, strip]), ((0, 4), (0, 8), (0, 0))))
     drawn += [np.zeros_like(drawn[0])] * (-len(drawn) % columns)
-    rows = [drawn[i : i + columns] for i in range(0, len(drawn), columns)]
-    return np.concatenate([np.concatenate(row, axis=1) for row in rows])[..., ::-1]
+    lines = [np.concatenate(drawn[i : i + columns], axis=1) for i in range(0, len(drawn), columns)]
+    for page in range(0, len(lines), rows):
+        picture = np.concatenate(lines[page : page + rows])
+        cv2.imwrite(f"{out}-{page // rows}.png", picture[..., ::-1])
 
 
 def main() -> None:
@@ -107,22 +117,18 @@ def main() -> None:
     crops, triplets = (read_table(store, manifest, table) for table in ("crops", "triplets"))
     chosen = sorted(crops["crop_id"].to_pylist(), key=lambda name: seeded(SEED, name))[:CROPS]
     drawn = sample_triplets(triplets, TRIPLETS, SEED)
-    roles = ("id_crop", "pose_crop", "target_crop")
+    clips = strips_of_clips(crops)
     if arguments.sheets:
         arguments.sheets.mkdir(parents=True, exist_ok=True)
-        wanted = {*chosen, *(row[role] for row in drawn for role in roles)}
-        pictures = load_pictures(store, crops, wanted)
-        for page in range(0, CROPS, 50):
-            names = chosen[page : page + 50]
-            picture = sheet([[pictures[n]] for n in names], [n[:8] for n in names], 10)
-            cv2.imwrite(str(arguments.sheets / f"crops-{page:03d}.png"), picture)
-        for page in range(0, TRIPLETS, 18):
-            rows = drawn[page : page + 18]
-            groups = [[pictures[row[role]] for role in roles] for row in rows]
-            picture = sheet(groups, [row["triplet_id"][:8] + " id pose target" for row in rows], 3)
-            cv2.imwrite(str(arguments.sheets / f"triplets-{page:03d}.png"), picture)
-    rows = [*attrition(store, found), *verdicts(chosen, drawn, found), *attrition(store, annotated)]
-    write(arguments.out, rows)
+        groups = {
+            "crops": {name: [name] for name in chosen},
+            "clips": clips,
+            "triplets": {row["triplet_id"]: [row[role] for role in ROLES] for row in drawn},
+        }
+        for what, columns, rows in (("crops", 10, 5), ("clips", 1, 10), ("triplets", 3, 6)):
+            draw(store, crops, groups[what], columns, rows, arguments.sheets / what)
+    counted = verdicts({"drawn crops": chosen, "clips": list(clips)}, drawn, found)
+    write(arguments.out, [*attrition(store, found), *counted, *attrition(store, annotated)])
 
 
 def attrition(store: Store, found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -139,16 +145,28 @@ def attrition(store: Store, found: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def strips_of_clips(crops: pa.Table, count: int = 10) -> dict[str, list[str]]:
+    """For each clip ten of its crops, evenly chosen over time."""
+    rows = sorted(crops.to_pylist(), key=lambda row: (row["clip_id"], row["timestamp_ms"]))
+    strips: dict[str, list[str]] = {}
+    for row in rows:
+        strips.setdefault(row["clip_id"], []).append(row["crop_id"])
+    return {
+        clip: [ids[i] for i in np.linspace(0, len(ids) - 1, count).round().astype(int)]
+        for clip, ids in strips.items()
+    }
+
+
 def verdicts(
-    chosen: Sequence[str], drawn: Sequence[dict[str, Any]], found: dict[str, Any]
+    named: Mapping[str, Sequence[str]], drawn: Sequence[dict[str, Any]], found: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Counts of the verdicts on the drawn crops and triplets; what was not judged is counted."""
-    kept = {}
-    if VERDICTS.is_file():
-        with VERDICTS.open(newline="") as file:
-            kept = {line["name"]: line["verdict"] for line in csv.DictReader(file)}
-    of_crops = Counter(kept.get(name, "not judged") for name in chosen)
-    rows = [row(found, f"drawn crops: {what}", n) for what, n in sorted(of_crops.items())]
+    """Counts of the verdicts on crops, clips and triplets; what was not judged is counted."""
+    with VERDICTS.open(newline="") as file:
+        kept = {line["name"]: line["verdict"] for line in csv.DictReader(file)}
+    rows = []
+    for what, names in named.items():
+        counts = Counter(kept.get(name, "not judged") for name in names)
+        rows += [row(found, f"{what}: {verdict}", n) for verdict, n in sorted(counts.items())]
     judged = [kept[t["triplet_id"]] for t in drawn if t["triplet_id"] in kept]
     rows.append(row(found, "drawn triplets judged", len(judged)))
     for place, role in enumerate(("ID", "target", "pose")):
