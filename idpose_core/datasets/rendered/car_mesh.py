@@ -8,7 +8,6 @@ from idpose_core.datasets.rendered.car_body import body_panels, outline, side_of
 from idpose_core.datasets.rendered.car_model import CarModel
 from idpose_core.datasets.rendered.car_paint import CHROME, GAP, RUBBER, paint_of, paint_panel
 from idpose_core.datasets.rendered.meshes import (
-    Floats,
     Mesh,
     ball,
     box,

@@ -81,7 +81,7 @@ class Stage:
             }
             # Behind an instance the triangles are sorted once and not at every move
             scene |= {"fixed": group, "fixed-here": _instance("fixed")}
-        for i, (name, solid) in enumerate(movers.items()):
+        for i, solid in enumerate(movers.values()):
             group = {"type": "shapegroup", "solid": _shape(solid.mesh, _lacquer(solid.skin.texels))}
             scene |= {f"group{i}": group, f"mover{i}": _instance(f"group{i}")}
         self._scene = mi.load_dict(scene)
@@ -121,10 +121,9 @@ class Stage:
         right, down, ahead = camera.axes()
         matrix = np.eye(4)
         matrix[:3] = np.stack([-right, -down, ahead, camera.place], axis=1)
-        width, height = camera.size
         for sensor in ("sensor", "centres"):
             self._change(f"{sensor}.to_world", mi.ScalarTransform4f(matrix))
-            fov = float(np.rad2deg(2 * np.arctan(width / 2 / camera.focal)))
+            fov = float(np.rad2deg(2 * np.arctan(camera.size[0] / 2 / camera.focal)))
             self._change(f"{sensor}.x_fov", fov)
         for i, name in enumerate(self._movers):
             if not np.array_equal(self._places.get(name, np.eye(4)), places[name]):
