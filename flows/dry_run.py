@@ -36,12 +36,13 @@ class StageEstimate:
     seconds: float
 
 
-# Orders of magnitude for one core, not measurements: seconds a unit and bytes a unit of output.
-_SECONDS_PER_FRAME = {"torchvision": 2.5, "detectron2": 2.5, "yolox": 0.05, "annotations": 0.015}
-_SECONDS_PER_CROP = {"crop": 0.03, "mask": 0.08, "embed": 0.06}
-_BYTES_PER_CROP = {"crop": 45_000, "mask": 700, "embed": 90_000}
+# Seconds on one thread and bytes a unit of output: docs/results/stage-rates.json, rounded up.
+# detectron2 and torchvision run the same network.
+_SECONDS_PER_FRAME = {"torchvision": 6.0, "detectron2": 6.0, "yolox": 0.015, "annotations": 0.01}
+_SECONDS_PER_CROP = {"crop": 0.015, "mask": 0.05, "embed": 0.04}
+_BYTES_PER_CROP = {"crop": 40_000, "mask": 600, "embed": 7_000}
 _BYTES_PER_FRAME = 400
-_SECONDS_PER_FILE = 0.15
+_SECONDS_PER_FILE = 0.02
 
 
 def estimate(config: BuildConfig, root: str) -> dict[str, Any]:

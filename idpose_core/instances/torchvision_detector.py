@@ -13,6 +13,7 @@ from torch import nn
 from idpose_core.instances.arrays import single_thread, to_detections
 from idpose_core.instances.boxes import Detection
 from idpose_core.instances.coco import COCO_CATEGORIES
+from idpose_core.instances.small_faster_rcnn import class_names_of, small_faster_rcnn
 from idpose_core.instances.weight_files import load_into
 
 
@@ -73,7 +74,9 @@ class TorchvisionDetector:
 
 
 def load_faster_rcnn(weights: Path, *, floor: float, device: str) -> TorchvisionDetector:
-    """Faster R-CNN R50-FPN v2 with torchvision's COCO weights from a local file.
+    """A Faster R-CNN from a local file: R50-FPN v2 with COCO weights, or the small one.
+
+    A file of the small network says so (``small_faster_rcnn.class_names_of``).
 
     Source: Li et al., "Benchmarking Detection Transfer Learning with Vision Transformers" 2021, as
     ``torchvision.models.detection.fasterrcnn_resnet50_fpn_v2`` (46.7 box AP).
@@ -81,6 +84,12 @@ def load_faster_rcnn(weights: Path, *, floor: float, device: str) -> Torchvision
     Raises:
         ValueError: The weights are missing, damaged or of another network.
     """
+    class_names = class_names_of(weights)
+    if class_names is not None:
+        small = small_faster_rcnn(len(class_names), floor=floor)
+        sha256 = load_into(small, weights)
+        labels = (None, *class_names)
+        return TorchvisionDetector(small, labels, floor=floor, weights_sha256=sha256, device=device)
     from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
 
     model = fasterrcnn_resnet50_fpn_v2(
