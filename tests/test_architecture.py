@@ -19,6 +19,17 @@ FORBIDDEN = {
     "flows": {"tests"},
 }
 LONGEST_FILE = 500
+OPTIONAL = (
+    "dask",
+    "datasets",
+    "decord",
+    "detectron2",
+    "distributed",
+    "drjit",
+    "mitsuba",
+    "onnxruntime",
+    "torchcodec",
+)
 # Loading faiss starts OpenMP threads of its own beside torch's: not where networks are trained.
 WITHOUT_FAISS = ("models", "methods", "training", "evaluation")
 
@@ -121,7 +132,7 @@ def test_every_module_can_be_imported_without_the_optional_packages() -> None:
     ]
     run_python(
         "import importlib, sys\n"
-        "for absent in ('decord', 'torchcodec', 'onnxruntime', 'detectron2', 'datasets'):\n"
+        f"for absent in {OPTIONAL}:\n"
         "    sys.modules[absent] = None\n"
         f"for name in {names}:\n"
         "    importlib.import_module(name)"

@@ -78,6 +78,12 @@ def test_the_image_does_not_run_as_root_and_keeps_its_data_in_a_volume() -> None
     assert "IDPOSE_ROOT=/data" in last["ENV"]
 
 
+def test_the_optional_parts_of_the_image_exist() -> None:
+    arguments = dict(rest.split("=", 1) for name, rest in instructions() if name == "ARG")
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert set(arguments["EXTRAS"].split(",")) <= set(project["optional-dependencies"])
+
+
 def test_the_image_has_only_the_headless_opencv() -> None:
     """Opencv-python writes over the headless build and does not load without libGL and libxcb."""
     run = next(rest for name, rest in instructions() if name == "RUN")
