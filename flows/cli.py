@@ -218,6 +218,40 @@ def weights_verify(root: RootOption = None) -> None:
         raise typer.Exit(1)
 
 
+@weights_app.command("train")
+def weights_train(
+    dataset: DatasetArgument,
+    steps: Annotated[int, typer.Option(min=1)] = 5000,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    width: Annotated[float, typer.Option(help="Of the channels; 1 as published")] = 1.0,
+    seed: int = 0,
+    device: str = "cpu",
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the self-supervised pose feature (RotNet) on the crops of a dataset."""
+    from flows.train_embedder import train_embedder
+
+    with _failures():
+        found = train_embedder(
+            Store(find_root(root)),
+            dataset,
+            steps=steps,
+            batch_size=batch_size,
+            width=width,
+            seed=seed,
+            device=device,
+            console=console,
+        )
+        console.print(
+            f"tells the rotation of {found['accuracy']:.0%} of {found['held_out']} held-out crops "
+            f"(chance 25%); use it with\n  --set embedder.kind=rotnet "
+            f"--set embedder.weights={found['path']}"
+        )
+        if as_json:
+            _print_json(found)
+
+
 def find_root(option: str | None) -> str:
     """``--root``, else ``$IDPOSE_ROOT``, else ``./idpose-data``."""
     return option or os.environ.get("IDPOSE_ROOT") or "idpose-data"
