@@ -15,7 +15,7 @@ from idpose_core.datasets.rendered.camera import Camera, view_angles
 from idpose_core.datasets.rendered.company import Obstacle, draw_obstacle, draw_second
 from idpose_core.datasets.rendered.families import solid
 from idpose_core.datasets.rendered.meshes import Floats
-from idpose_core.datasets.rendered.motion import Motion, Path, draw_motion
+from idpose_core.datasets.rendered.motion import Path, draw_motion
 from idpose_core.datasets.rendered.photography import Picture, developed, exposure_for, smoothed
 from idpose_core.datasets.rendered.place import Place
 from idpose_core.datasets.rendered.props import pedestrian, post

@@ -149,8 +149,13 @@ def _ease(random: np.random.Generator) -> Callable[[float], float]:
 
 
 def _made(
-    random: np.random.Generator, kind: str, pose: Path, eye: Path, size: Floats, frame: tuple[int, int]
-) -> Motion:  # fmt: skip
+    random: np.random.Generator,
+    kind: str,
+    pose: Path,
+    eye: Path,
+    size: Floats,
+    frame: tuple[int, int],
+) -> Motion:
     roll = (float(random.uniform(0, 1.2)), float(random.uniform(0, 6)))
     return Motion(kind, pose, eye, _aims(random, pose, size), frame[0] * 1.1, frame, roll)
 

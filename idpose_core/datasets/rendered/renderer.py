@@ -42,7 +42,7 @@ class Light:
         panorama: float32 [H, W, 3], linear radiance; the upper row is the zenith, the lowest the
             nadir; the left edge lies at +y, and further right come +x, -y and -x.
         sun: Unit vector to the sun.
-        sun_colour: Linear RGB irradiance on a surface that faces it; zeros for none.
+        sun_colour: Linear RGB irradiance on a surface that faces it.
     """
 
     panorama: Texels
@@ -86,7 +86,7 @@ class Stage:
             scene |= {f"group{i}": group, f"mover{i}": _instance(f"group{i}")}
         self._scene = mi.load_dict(scene)
         self._parameters = mi.traverse(self._scene)
-        self._light = mi.load_dict({"type": "path", "max_depth": 3})
+        self._light = mi.load_dict({"type": "direct"})
         self._depth = mi.load_dict({"type": "depth"})
 
     def draw(
@@ -168,14 +168,20 @@ def _lights(light: Light) -> dict[str, Any]:
     mi = _mitsuba()
     upright = mi.ScalarTransform4f().rotate([1, 0, 0], 90)
     lights: dict[str, Any] = {
-        "sky": {"type": "envmap", "bitmap": mi.Bitmap(light.panorama), "to_world": upright}
-    }
-    if any(light.sun_colour):
-        lights["sun"] = {
+        # Never picked as the light to sample: paths find the smooth sky by leaving a surface, and
+        # each of them also asks the sun. That is far less noise than choosing between the two.
+        "sky": {
+            "type": "envmap",
+            "bitmap": mi.Bitmap(light.panorama),
+            "to_world": upright,
+            "sampling_weight": 0.0,
+        },
+        "sun": {
             "type": "directional",
             "direction": [-c for c in light.sun],
             "irradiance": {"type": "rgb", "value": list(light.sun_colour)},
-        }
+        },
+    }
     return lights
 
 
@@ -217,6 +223,7 @@ def _lacquer(texels: Texels) -> dict[str, Any]:
         "metallic": _bitmap(texels[..., 4:5]),
         "clearcoat": _bitmap(texels[..., 5:6]),
         "clearcoat_gloss": 0.95,
+        "diffuse_reflectance_sampling_rate": 2.5,  # the noise that is seen is that of the paint
         "specular": 0.5,
     }
     return {"type": "twosided", "bsdf": surface}

@@ -8,7 +8,7 @@ from idpose_core.datasets.rendered.renderer import Light
 from idpose_core.datasets.rendered.skins import Texels
 from idpose_core.datasets.rendered.textures import noise
 
-_ROWS, _COLUMNS = 512, 1536
+_ROWS, _COLUMNS = 320, 960
 _HORIZON = _ROWS // 2
 # Zenith and horizon (linear radiance), the sun's irradiance, the clouds' share
 _WEATHER = {
