@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from flows import configs
@@ -135,7 +136,9 @@ def doctor(root: RootOption = None, as_json: JsonOption = False) -> None:
     table = Table("", "check", "found", "remedy", box=None)
     for check in checks:
         mark = {"ok": "[green]ok[/]", "missing": "[yellow]--[/]", "broken": "[red]!![/]"}
-        table.add_row(mark[check.state], check.name, check.found, check.remedy)
+        table.add_row(
+            mark[check.state], *(escape(t) for t in (check.name, check.found, check.remedy))
+        )
     console.print(table)
     if as_json:
         _print_json({"checks": [check.__dict__ for check in checks]})

@@ -115,7 +115,10 @@ def _weights(root: str) -> list[Check]:
     checks = []
     for network in list_weights():
         stored = verify_weights(network.name, weights_root(root))
-        name, remedy = f"weights {network.name}", f"idpose weights fetch {network.name}"
+        name = f"weights {network.name}"
+        remedy = f"idpose weights fetch {network.name}"
+        if not network.fetchable:
+            remedy = f"idpose weights import {network.name} PATH"
         if not stored:
             checks.append(Check(name, "missing", "not here", remedy))
         elif all(weights.intact for weights in stored):

@@ -64,7 +64,8 @@ def load_detector(
         raise ValueError(f"unknown detector kind {kind!r}: torchvision, detectron2 or yolox")
     if weights is None:
         raise ValueError(
-            f"the {kind} detector needs weights: import a file with `idpose weights import PATH` "
+            f"the {kind} detector needs weights: import a file with "
+            "`idpose weights import NAME PATH` "
             "and set detector.weights"
         )
     if kind == "torchvision":

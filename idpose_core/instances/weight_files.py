@@ -16,7 +16,7 @@ def unusable_weights(path: Path, cause: str) -> ValueError:
     """The error for a weights file that cannot be used: which file, why, and what to do."""
     return ValueError(
         f"detector weights {path}: {cause}. "
-        "Import the right file with `idpose weights import PATH`, or set detector.weights."
+        "Import the right file with `idpose weights import NAME PATH`, or set detector.weights."
     )
 
 
