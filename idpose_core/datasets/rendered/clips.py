@@ -15,8 +15,14 @@ from idpose_core.datasets.rendered.camera import Camera, view_angles
 from idpose_core.datasets.rendered.company import Obstacle, draw_obstacle, draw_second
 from idpose_core.datasets.rendered.families import solid
 from idpose_core.datasets.rendered.meshes import Floats
-from idpose_core.datasets.rendered.motion import Path, draw_motion
-from idpose_core.datasets.rendered.photography import Picture, developed, exposure_for, smoothed
+from idpose_core.datasets.rendered.motion import Path, corners, draw_motion, screen_box
+from idpose_core.datasets.rendered.photography import (
+    Picture,
+    developed,
+    exposure_for,
+    lit,
+    smoothed,
+)
 from idpose_core.datasets.rendered.place import Place
 from idpose_core.datasets.rendered.props import pedestrian, post
 from idpose_core.datasets.rendered.renderer import Light, Matte, Stage
@@ -30,7 +36,7 @@ Box = tuple[float, float, float, float]
 
 _SECOND_SHARE = 0.22  # of the clips that are to have two cars; not every one finds room for it
 _OBSTACLE_SHARE = 0.5
-_SUBFRAMES = 2
+_SHARP = 1.8  # pixels of motion that need no second moment in one exposure
 _SOME = 1e-3  # metres by which two depths of one surface may differ
 
 
@@ -146,19 +152,20 @@ class Clip:
         for frame in range(self._settings.frames):
             time = frame / self._settings.fps
             light = np.zeros((size[1], size[0], 3), np.float32)
-            for part in range(_SUBFRAMES):
-                now = time + self._shutter * ((part + 0.5) / _SUBFRAMES - 0.5)
-                light += stage.draw(
+            parts = 2 if self._moves(time) > _SHARP else 1
+            for part in range(parts):
+                now = time + self._shutter * ((part + 0.5) / parts - 0.5)
+                layers = stage.layers(
                     self.motion.camera(now),
                     {name: course(now) for name, course in courses.items()},
-                    samples=max(1, samples // _SUBFRAMES),
+                    samples=max(2, samples // parts),
                     seed=number(*self._names, frame, part),
                 )
-            light /= _SUBFRAMES
+                light += lit(layers, self.light) / parts
             exposure = exposure or exposure_for(light)
             camera = self.motion.camera(time)
             places = {name: course(time) for name, course in courses.items()}
-            depth = stage.depth(camera, places)
+            depth = layers.depth if parts == 1 else stage.depth(camera, places)
             seen = [
                 _sighting(actor, camera, places[actor.object_id], own, depth)
                 for actor, own in zip(
@@ -166,6 +173,21 @@ class Clip:
                 )
             ]
             yield smoothed(developed(light, exposure)), seen
+
+    def _moves(self, time: float) -> float:
+        """Pixels by which the picture moves while the shutter is open, at its fastest spot."""
+        moved = 0.0
+        ends = (time - self._shutter / 2, time + self._shutter / 2)
+        far = np.eye(4)
+        far[:3, 3] = self.motion.aim(time) + 3 * (self.motion.aim(time) - self.motion.eye(time))
+        for actor in (*self.actors, None):
+            spots = corners(actor.solid.size) if actor else np.zeros((1, 3))
+            before, after = (
+                screen_box(self.motion.camera(end), actor.course(end) if actor else far, spots)
+                for end in ends
+            )
+            moved = max(moved, float(np.abs(after - before).max()))
+        return moved
 
     def _add_second(self, random: np.random.Generator, times: Floats) -> None:
         first = self.actors[0]

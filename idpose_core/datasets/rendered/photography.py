@@ -6,9 +6,42 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from idpose_core.datasets.rendered.renderer import Pixels
+from idpose_core.datasets.rendered.renderer import Layers, Light, Pixels
 
 Picture = NDArray[np.uint8]
+
+
+_FLOOR = 0.02  # of the guide: reflectance that every surface has at least
+_BLUR = 1.4  # of the skylight, in pixels of the half-size picture
+
+
+def lit(layers: Layers, light: Light) -> Pixels:
+    """Put the layers together, float32 [H, W, 3] linear.
+
+    Skylight varies slowly but is found by chance, so it is noisy. It is blurred after it was
+    divided by a guide that holds all detail (what a flash at the camera lights, undone for the
+    distance) and multiplied by the guide again: the detail stays sharp, the noise goes.
+    """
+    height, width = layers.depth.shape
+    solid = layers.depth > 0
+    guide = np.pi * layers.flash * layers.depth[..., None] ** 2
+    # Above 1 it is a mirror image of the flash
+    guide = np.minimum(guide, 0.85) + np.float32(_FLOOR)
+    guide *= solid[..., None]
+    small = layers.sky.shape[1::-1]
+    inner = cv2.erode(solid.astype(np.float32), np.ones((3, 3)))  # no sky seen past an edge
+    inner = (cv2.resize(inner, small, interpolation=cv2.INTER_AREA) > 0.99)[..., None]
+    low = cv2.resize(guide, small, interpolation=cv2.INTER_AREA) * inner
+    numerator = cv2.GaussianBlur(np.minimum(layers.sky, 4) * inner, (0, 0), _BLUR)
+    share = numerator / (cv2.GaussianBlur(low, (0, 0), _BLUR) + np.float32(1e-4))
+    ambient = cv2.resize(share, (width, height), interpolation=cv2.INTER_LINEAR)
+    # What the ground sends back, which the sky's paths leave out
+    return np.asarray(layers.sun + guide * (ambient + bounce(light)), np.float32)
+
+
+def bounce(light: Light) -> Pixels:
+    """Light from the ground on everything, float32 [3]: the panorama's lower edge."""
+    return np.asarray(0.35 * light.panorama[-1].mean(axis=0), np.float32)
 
 
 def exposure_for(light: Pixels) -> float:
@@ -34,4 +67,4 @@ def encoded(light: Pixels) -> Picture:
 
 def smoothed(picture: Picture) -> Picture:
     """Less of the noise that few light paths leave; edges stay."""
-    return np.asarray(cv2.bilateralFilter(picture, 5, 22, 1.6), np.uint8)
+    return np.asarray(cv2.GaussianBlur(picture, (3, 3), 0.5), np.uint8)

@@ -19,6 +19,7 @@ from idpose_core.datasets.rendered.meshes import Floats, Mesh
 from idpose_core.datasets.rendered.skins import Solid, Texels
 
 Pixels = NDArray[np.float32]
+_SENSORS = ("full", "half", "centres")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,24 @@ class Light:
     sun_colour: tuple[float, float, float]
 
 
+@dataclass(frozen=True)
+class Layers:
+    """One picture, by what lights it; all linear radiance.
+
+    Attributes:
+        sun: float32 [H, W, 3]: what the sun lights, without noise; the sky where nothing stands.
+        sky: float32 [H/2, W/2, 3]: what the sky lights, noisy; also the sky itself.
+        flash: float32 [H, W, 3]: what a lamp of intensity 1 at the camera lights, through the
+            pixels' centres. It has no shadows.
+        depth: float32 [H, W]: distance through the pixels' centres; 0 where nothing stands.
+    """
+
+    sun: Pixels
+    sky: Pixels
+    flash: Pixels
+    depth: Pixels
+
+
 class Stage:
     """A scene that is built once and drawn many times.
 
@@ -69,8 +88,11 @@ class Stage:
     ) -> None:
         mi = _mitsuba()
         self._movers = tuple(movers)
-        scene: dict[str, Any] = {"type": "scene", "sensor": _sensor(size, "independent")}
-        scene["centres"] = _sensor(size, "stratified")
+        scene: dict[str, Any] = {"type": "scene"}
+        small = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+        scene["full"] = _sensor(size, {"type": "independent"})
+        scene["half"] = _sensor(small, {"type": "independent"})
+        scene["centres"] = _sensor(size, {"type": "stratified", "jitter": False})
         self._places: dict[str, Floats] = {}
         if light is not None:
             scene |= _lights(light)
@@ -86,53 +108,67 @@ class Stage:
             scene |= {f"group{i}": group, f"mover{i}": _instance(f"group{i}")}
         self._scene = mi.load_dict(scene)
         self._parameters = mi.traverse(self._scene)
-        self._light = mi.load_dict({"type": "direct"})
+        one = {"type": "direct", "hide_emitters": False}
+        self._asks_lamps = mi.load_dict(one | {"emitter_samples": 1, "bsdf_samples": 0})
+        self._asks_sky = mi.load_dict(one | {"emitter_samples": 0, "bsdf_samples": 1})
         self._depth = mi.load_dict({"type": "depth"})
 
-    def draw(
+    def layers(
         self, camera: Camera, places: Mapping[str, Floats], *, samples: int, seed: int
-    ) -> Pixels:
-        """Draw one picture.
+    ) -> Layers:
+        """Draw one picture in layers, see ``photography.lit``.
 
         Args:
             camera: Of the stage's size.
             places: 4 x 4 matrix of each mover, from its own coordinates to the world's.
-            samples: Light paths a pixel.
-            seed: Of the noise, 0 to 2**32 - 1.
-
-        Returns:
-            float32 [H, W, 3], linear RGB.
+            samples: Light paths a pixel, at least 2.
+            seed: Of the noise.
         """
         self._set(camera, places)
-        mi = _mitsuba()
-        image = mi.render(
-            self._scene, sensor=0, integrator=self._light, spp=samples, seed=seed % 2**32
-        )
-        return np.array(image, np.float32)
+        self._pick("sun")
+        sun = self._render("full", self._asks_lamps, samples // 2, seed)
+        sky = self._render("half", self._asks_sky, samples, seed)
+        self._pick("flash")
+        self._parameters["flash.position"] = camera.place.tolist()
+        self._parameters.update()
+        flash = self._render("centres", self._asks_lamps, 1, 0)
+        return Layers(sun, sky, flash, self._render("centres", self._depth, 1, 0)[..., 0])
 
     def depth(self, camera: Camera, places: Mapping[str, Floats]) -> Pixels:
         """Distance along the ray through each pixel's centre, float32 [H, W]; 0 meets nothing."""
         self._set(camera, places)
-        image = _mitsuba().render(self._scene, sensor=1, integrator=self._depth, spp=1, seed=0)
-        return np.array(image, np.float32)[..., 0]
+        return self._render("centres", self._depth, 1, 0)[..., 0]
+
+    def _render(self, sensor: str, integrator: Any, samples: int, seed: int) -> Pixels:
+        image = _mitsuba().render(
+            self._scene,
+            sensor=_SENSORS.index(sensor),
+            integrator=integrator,
+            spp=samples,
+            seed=seed % 2**32,
+        )
+        return np.array(image, np.float32)
+
+    def _pick(self, lamp: str) -> None:
+        """Let the lamps be asked for light by this one only."""
+        for name in ("sun", "flash"):
+            self._parameters[f"{name}.sampling_weight"] = float(name == lamp)
+        self._parameters.update()
 
     def _set(self, camera: Camera, places: Mapping[str, Floats]) -> None:
         mi = _mitsuba()
         right, down, ahead = camera.axes()
         matrix = np.eye(4)
         matrix[:3] = np.stack([-right, -down, ahead, camera.place], axis=1)
-        for sensor in ("sensor", "centres"):
-            self._change(f"{sensor}.to_world", mi.ScalarTransform4f(matrix))
-            fov = float(np.rad2deg(2 * np.arctan(camera.size[0] / 2 / camera.focal)))
-            self._change(f"{sensor}.x_fov", fov)
+        fov = float(np.rad2deg(2 * np.arctan(camera.size[0] / 2 / camera.focal)))
+        for sensor in _SENSORS:
+            self._parameters[f"{sensor}.to_world"] = mi.ScalarTransform4f(matrix)
+            self._parameters[f"{sensor}.x_fov"] = fov
         for i, name in enumerate(self._movers):
             if not np.array_equal(self._places.get(name, np.eye(4)), places[name]):
-                self._change(f"mover{i}.to_world", mi.ScalarTransform4f(places[name]))
+                self._parameters[f"mover{i}.to_world"] = mi.ScalarTransform4f(places[name])
                 self._places[name] = places[name].copy()
         self._parameters.update()
-
-    def _change(self, name: str, value: Any) -> None:
-        self._parameters[name] = value
 
 
 @cache
@@ -146,7 +182,7 @@ def _mitsuba() -> Any:
     return mitsuba
 
 
-def _sensor(size: tuple[int, int], sampler: str) -> dict[str, Any]:
+def _sensor(size: tuple[int, int], sampler: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "perspective",
         "near_clip": 0.05,
@@ -158,9 +194,7 @@ def _sensor(size: tuple[int, int], sampler: str) -> dict[str, Any]:
             "component_format": "float32",
             "rfilter": {"type": "box"},  # pixels share no samples, so blocks need no order
         },
-        "sampler": {"type": sampler}
-        if sampler == "independent"
-        else {"type": sampler, "jitter": False},
+        "sampler": sampler,
     }
 
 
@@ -168,8 +202,7 @@ def _lights(light: Light) -> dict[str, Any]:
     mi = _mitsuba()
     upright = mi.ScalarTransform4f().rotate([1, 0, 0], 90)
     lights: dict[str, Any] = {
-        # Never picked as the light to sample: paths find the smooth sky by leaving a surface, and
-        # each of them also asks the sun. That is far less noise than choosing between the two.
+        # Never asked: paths find the smooth sky by leaving a surface, which is far less noise
         "sky": {
             "type": "envmap",
             "bitmap": mi.Bitmap(light.panorama),
@@ -181,6 +214,7 @@ def _lights(light: Light) -> dict[str, Any]:
             "direction": [-c for c in light.sun],
             "irradiance": {"type": "rgb", "value": list(light.sun_colour)},
         },
+        "flash": {"type": "point", "position": [0, 0, 0], "intensity": 1.0},
     }
     return lights
 
