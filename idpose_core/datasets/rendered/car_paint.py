@@ -178,8 +178,8 @@ def _paint_gaps(car: CarModel, canvas: Canvas, line: Outline) -> None:
     if car.body_type != "van" and lid > 0.5:
         wide = np.abs(canvas.y) < car.width / 2 - 0.12
         canvas.fill(top & wide & (np.abs(x - car.windscreen[0] - 0.07) < 0.012), GAP)
-        edge = np.abs(np.abs(canvas.y) - car.width / 2 + 0.14) < 0.012
-        canvas.fill(top & edge & (x > car.windscreen[0] + 0.07), GAP)
+        seam = np.abs(np.abs(canvas.y) - car.width / 2 + 0.14) < 0.012
+        canvas.fill(top & seam & (x > car.windscreen[0] + 0.07), GAP)
     if car.body_type == "pickup":
         bed = (x < car.rear_window[1] - 0.08) & (x > -car.length / 2 + 0.12)
         canvas.fill(top & bed & (np.abs(canvas.y) < car.width / 2 - 0.17), GAP)

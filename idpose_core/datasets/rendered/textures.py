@@ -133,7 +133,7 @@ def wall(random: np.random.Generator, side: int = 192) -> Texels:
             pane[:] = np.array((0.05, 0.06, 0.075)) * random.uniform(0.6, 2.2)
             pane[: len(pane) // 3] *= random.uniform(1, 2.5)
             pane[:, pane.shape[1] // 2] = 0.45
-    return np.clip(picture, 0.01, 0.85).astype(np.float32)
+    return np.asarray(np.clip(picture, 0.01, 0.85), np.float32)
 
 
 def leaves(random: np.random.Generator, side: int = 128) -> Texels:

@@ -103,7 +103,7 @@ def annotations_csv(truth: pa.Table, fps: int) -> str:
     """
     file = io.StringIO()
     rows = csv.writer(file, lineterminator="\n")
-    last = {}
+    last: dict[str, int] = {}
     for row in truth.select(["video", "frame"]).to_pylist():
         last[row["video"]] = max(row["frame"], last.get(row["video"], 0))
     for row in truth.drop(["mask_png"]).to_pylist():

@@ -18,7 +18,7 @@ class VideoFile:
     its assembler) gave up to 17 different files for one and the same sequence in 40 runs.
 
     Args:
-        path: Ends in .mp4.
+        path: The file, an MP4 whatever its name.
         fps: Frames a second.
         size: Width and height in pixels, both even.
     """

@@ -13,6 +13,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -89,7 +91,7 @@ def write_rendered_videos(
     _check(settings, models, scenes_per_model, processes)
     _prepare(folder, settings)
     wanted = [(model, scene) for model in sorted(models) for scene in range(scenes_per_model)]
-    names = {_name(kind, model, scene): (model, scene) for model, scene in wanted}
+    names = {videovideo_name(kind, model, scene): (model, scene) for model, scene in wanted}
     for path in (*folder.glob("*.mp4"), *(folder / "truth").glob("*.parquet")):
         if path.stem not in names:
             path.unlink()
@@ -150,22 +152,70 @@ def _prepare(folder: Path, settings: ClipSettings) -> None:
     _write_text(path, json.dumps(described, indent=2) + "\n")
 
 
-def _write_video(folder: Path, settings: ClipSettings, model: int, scene: int) -> None:
-    name = _name(settings.kind, model, scene)
-    path = _video_path(folder, name)
-    clip = Clip(settings, model, scene)
-    rows = []
-    temporary = path.with_name(path.name + ".part")
-    with VideoFile(temporary, settings.fps, settings.size) as file:
+def render_video(
+    path: Path, settings: ClipSettings, model: int, scene: int
+) -> list[dict[str, Any]]:
+    """Render one scene of one model into a file.
+
+    Args:
+        path: The file to write, an .mp4 whatever its name.
+        settings: Of the world.
+        model: Identity of the object that it follows.
+        scene: Number of the scene among this model's.
+
+    Returns:
+        Its rows of ``truth.SCHEMA``.
+    """
+    clip, rows = Clip(settings, model, scene), []
+    name = video_name(settings.kind, model, scene)
+    with VideoFile(path, settings.fps, settings.size) as file:
         for picture, seen in clip.pictures():
             rows += truth_rows(name, file.frames, settings, clip.motion.kind, seen)
             file.add(picture)
+    return rows
+
+
+def video_name(kind: str, model: int, scene: int) -> str:
+    """Name of a video without its suffix."""
+    return f"{kind}-{model:04d}-{scene:02d}"
+
+
+def render_video(
+    path: Path, settings: ClipSettings, model: int, scene: int
+) -> list[dict[str, Any]]:
+    """Render one video.
+
+    Args:
+        path: The file, which is overwritten.
+        settings: Of the world.
+        model: The object that it follows.
+        scene: Number of the scene among this model's.
+
+    Returns:
+        Its truth, rows of ``truth.SCHEMA``.
+    """
+    name = video_name(settings.kind, model, scene)
+    clip = Clip(settings, model, scene)
+    rows = []
+    with VideoFile(path, settings.fps, settings.size) as file:
+        for picture, seen in clip.pictures():
+            rows += truth_rows(name, file.frames, settings, clip.motion.kind, seen)
+            file.add(picture)
+    return rows
+
+
+def video_name(kind: str, model: int, scene: int) -> str:
+    """Stem of a video's file, the youtube_id of its annotations."""
+    return f"{kind}-{model:04d}-{scene:02d}"
+
+
+def _write_video(folder: Path, settings: ClipSettings, model: int, scene: int) -> None:
+    name = video_name(settings.kind, model, scene)
+    path = _video_path(folder, name)
+    temporary = path.with_name(path.name + ".part")
+    rows = render_video(temporary, settings, model, scene)
     temporary.replace(path)
     write_table(_truth_path(folder, name), pa.Table.from_pylist(rows, schema=SCHEMA))
-
-
-def _name(kind: str, model: int, scene: int) -> str:
-    return f"{kind}-{model:04d}-{scene:02d}"
 
 
 def _video_path(folder: Path, name: str) -> Path:
