@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -91,7 +90,7 @@ def write_rendered_videos(
     _check(settings, models, scenes_per_model, processes)
     _prepare(folder, settings)
     wanted = [(model, scene) for model in sorted(models) for scene in range(scenes_per_model)]
-    names = {videovideo_name(kind, model, scene): (model, scene) for model, scene in wanted}
+    names = {video_name(kind, model, scene): (model, scene) for model, scene in wanted}
     for path in (*folder.glob("*.mp4"), *(folder / "truth").glob("*.parquet")):
         if path.stem not in names:
             path.unlink()
@@ -150,34 +149,6 @@ def _prepare(folder: Path, settings: ClipSettings) -> None:
         )
     (folder / "truth").mkdir(parents=True, exist_ok=True)
     _write_text(path, json.dumps(described, indent=2) + "\n")
-
-
-def render_video(
-    path: Path, settings: ClipSettings, model: int, scene: int
-) -> list[dict[str, Any]]:
-    """Render one scene of one model into a file.
-
-    Args:
-        path: The file to write, an .mp4 whatever its name.
-        settings: Of the world.
-        model: Identity of the object that it follows.
-        scene: Number of the scene among this model's.
-
-    Returns:
-        Its rows of ``truth.SCHEMA``.
-    """
-    clip, rows = Clip(settings, model, scene), []
-    name = video_name(settings.kind, model, scene)
-    with VideoFile(path, settings.fps, settings.size) as file:
-        for picture, seen in clip.pictures():
-            rows += truth_rows(name, file.frames, settings, clip.motion.kind, seen)
-            file.add(picture)
-    return rows
-
-
-def video_name(kind: str, model: int, scene: int) -> str:
-    """Name of a video without its suffix."""
-    return f"{kind}-{model:04d}-{scene:02d}"
 
 
 def render_video(
