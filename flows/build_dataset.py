@@ -10,7 +10,7 @@ from typing import Any
 
 from flows.progress import Progress
 from flows.runners import Runner
-from flows.steps import instances, pose, videos
+from flows.steps import instances, pose, sources, videos
 from flows.steps.context import Context
 from flows.steps.publish import publish
 from idpose_core.assembly.splits import TEST, TRAIN
@@ -70,9 +70,7 @@ def build_dataset(
     instances.detect_stage(build)  # weights that are missing are told before hours of work
     pose.embed_stage(build)
 
-    annotations = videos.read_source_annotations(build)
-    found = videos.fetch(build, videos.list_source(build))
-    videos.match_annotations(build, found, annotations)
+    found, annotations = sources.fetch_source(build)
     frames = instances.detect(build, found, annotations)
     videos.drop_repeated_footage(build, found, frames)
     clips = instances.link(build, found, frames, annotations)

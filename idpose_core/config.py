@@ -29,12 +29,27 @@ class _Section(BaseModel):
 class SourceConfig(_Section):
     """Where the videos come from."""
 
-    kind: Literal["folder"] = Field("folder", description="Kind of source")
+    kind: Literal["folder", "rendered"] = Field("folder", description="Kind of source")
     path: str | None = Field(None, description="Folder of videos, searched recursively")
     annotations: str | None = Field(
-        None, description="CSV in YouTube-BoundingBoxes form; its youtube_id is the file's stem"
+        None,
+        description="CSV in YouTube-BoundingBoxes form; its youtube_id is the file's stem. The "
+        "rendered world has its own: `own` uses them",
     )
     licence: str | None = Field(None, description="Licence of the videos, carried into the card")
+
+
+class RenderedConfig(_Section):
+    """The rendered world, for source.kind=rendered."""
+
+    kind: Literal["car", "chair"] = Field("car", description="Family of models")
+    models: int = Field(183, ge=1, description="The first so many models of the family")
+    scenes: int = Field(3, ge=1, le=100, description="Videos of each model")
+    seconds: float = Field(4.0, gt=0, le=60, description="Length of a video")
+    fps: int = Field(6, ge=1, le=60, description="Frames a second")
+    width: int = Field(320, ge=64, le=1920, multiple_of=2)
+    height: int = Field(240, ge=64, le=1080, multiple_of=2)
+    samples: int = Field(4, ge=2, le=1024, description="Light paths a pixel: noise against time")
 
 
 class DetectorConfig(_Section):
@@ -120,7 +135,10 @@ class BuildConfig(_Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of the dataset")
     source: SourceConfig = SourceConfig()
-    split: Literal["hash"] = Field("hash", description="Train or test by hash of the video id")
+    rendered: RenderedConfig = RenderedConfig()
+    split: Literal["hash"] = Field(
+        "hash", description="Train or test by hash of the video id; rendered: by the world's models"
+    )
     test_share: Share = Field(0.1, description="Share of videos that the hash puts in test")
     classes: tuple[str, ...] = Field(("car",), min_length=1, description="COCO class names")
     detector: DetectorConfig = DetectorConfig()
@@ -141,6 +159,9 @@ class BuildConfig(_Section):
         """
         full: dict[str, Any] = self.model_dump(mode="json")
         del full["run"], full["name"]
+        if self.source.kind != "rendered":
+            del full["rendered"]
+        full["source"]["annotated"] = self.source.annotations is not None
         for section, key in _NOT_CONTENT:
             del full[section][key]
         return full

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows.steps.context import Context, usable
+from flows.steps.rendered import azimuth_of
 from flows.steps.videos import Annotations, tracks_of
 from flows.steps.weights import resolve_weights
 from idpose_core.assembly.records import Clip, Video
@@ -121,7 +122,12 @@ def crop(build: Context, videos: Sequence[Video], clips: Sequence[Clip]) -> dict
     kept = usable(wanted, outcomes)
     for clip, outcome in kept:
         clip.crops = [
-            {**row, "picture_path": outcome.shard, "picture_row": outcome.first_row + index}
+            {
+                **row,
+                "azimuth_deg": azimuth_of(media[clip.video_id], row),
+                "picture_path": outcome.shard,
+                "picture_row": outcome.first_row + index,
+            }
             for index, row in enumerate(rows[outcome.row_key])
         ]
     return {clip.clip_id: outcome for clip, outcome in kept}

@@ -19,6 +19,7 @@ class Video:
         path: Where the file is on this machine.
         video_id: The source's id; for a folder the SHA-256 of the bytes.
         split: ``train`` or ``test``; None where the bytes could not be had.
+        truth: Rows of the rendered world's truth; empty for videos of the real one.
     """
 
     source_uri: str
@@ -32,6 +33,7 @@ class Video:
     duration_ms: int | None = None
     width: int | None = None
     height: int | None = None
+    truth: Sequence[Mapping[str, Any]] = ()
 
     def reject(self, status: Status, detail: str | None) -> None:
         """Keep the record, with the reason why nothing comes of it."""
