@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from flows.progress import TerminalProgress
 from flows.runners import LocalRunner
-from flows.steps import instances, pose, videos
+from flows.steps import instances, pose, rendered, videos
 from flows.steps.context import Context
 from idpose_core.config import BuildConfig
 from idpose_core.stages.fetch import FetchFolder
 from idpose_core.video.decoding import probe
 from storage.objects import Store
 from storage.reasons import Unusable
-from storage.shards import plan_stage
+from storage.shards import Item, RowStage, plan_stage
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,28 @@ _SECONDS_PER_CROP = {"crop": 0.015, "mask": 0.05, "embed": 0.04}
 _BYTES_PER_CROP = {"crop": 40_000, "mask": 600, "embed": 7_000}
 _BYTES_PER_FRAME = 400
 _SECONDS_PER_FILE = 0.02
+_SECONDS_PER_PIXEL, _BYTES_PER_PIXEL = 4e-6, 0.12  # of rendered video
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """What a look at the source tells.
+
+    Attributes:
+        first: The stage that brings the videos.
+        files: Videos, the unreadable ones included.
+        opened: Videos that open.
+        clips: Annotated segments, or one for each video that opens.
+        seconds: Of video that will be looked at.
+        source_bytes: Bytes of the files.
+    """
+
+    first: StageEstimate
+    files: int
+    opened: int
+    clips: int
+    seconds: float
+    source_bytes: int
 
 
 def estimate(config: BuildConfig, root: str) -> dict[str, Any]:
@@ -56,32 +78,13 @@ def estimate(config: BuildConfig, root: str) -> dict[str, Any]:
         workers = runner.workers
     instances.detect_stage(build)
     embed_stage = pose.embed_stage(build)
-    annotations = videos.read_source_annotations(build)
-    files = videos.list_source(build)
-    seconds, opened, clips, unreadable = 0.0, 0, 0, 0
-    for file in files:
-        path = videos.source_path(build, file)
-        try:
-            duration = probe(str(path)).duration_ms / 1000
-        except Unusable:
-            unreadable += 1
-            continue
-        tracks = None if annotations is None else annotations.get(path.stem, [])
-        opened += 1
-        clips += 1 if tracks is None else len(tracks)
-        seconds += (
-            duration
-            if tracks is None
-            else sum(track.end_ms - track.start_ms for track in tracks) / 1000
-        )
-    frames = round(seconds * config.sampling.fps) + opened
-    fetch = plan_stage(build.store, FetchFolder(), videos.fetch_items(build, files), repair=False)
-    known = len(files) - sum(len(chunk) for chunk in fetch.todo)
+    survey = {"folder": _survey_folder, "rendered": _survey_rendered}[config.source.kind](build)
+    frames = round(survey.seconds * config.sampling.fps) + survey.opened
     stages = [
-        StageEstimate("fetch", len(files), known, 300 * len(files), _SECONDS_PER_FILE * len(files)),
+        survey.first,
         StageEstimate(
             "detect",
-            opened,
+            survey.opened,
             None,
             frames * _BYTES_PER_FRAME,
             frames * _SECONDS_PER_FRAME[config.detector.kind],
@@ -93,15 +96,63 @@ def estimate(config: BuildConfig, root: str) -> dict[str, Any]:
             stages.append(StageEstimate(stage, frames, None, size, frames * rate))
     return {
         "dataset": config.name,
-        "files": len(files),
-        "unreadable": unreadable,
-        "source_bytes": sum(max(0, file.bytes) for file in files),
-        "hours": seconds / 3600,
-        "clips": clips,
+        "files": survey.files,
+        "unreadable": survey.files - survey.opened,
+        "source_bytes": survey.source_bytes,
+        "hours": survey.seconds / 3600,
+        "clips": survey.clips,
         "frames": frames,
         "workers": workers,
         "stages": [asdict(stage) | {"seconds": stage.seconds / workers} for stage in stages],
     }
+
+
+def _survey_folder(build: Context) -> _Survey:
+    annotations = videos.read_source_annotations(build)
+    files = videos.list_source(build)
+    seconds, opened, clips = 0.0, 0, 0
+    for file in files:
+        path = videos.source_path(build, file)
+        try:
+            duration = probe(str(path)).duration_ms / 1000
+        except Unusable:
+            continue
+        opened += 1
+        if annotations is None:
+            clips, seconds = clips + 1, seconds + duration
+        else:
+            tracks = annotations.get(path.stem, [])
+            clips += len(tracks)
+            seconds += sum(track.end_ms - track.start_ms for track in tracks) / 1000
+    first = _first(build, FetchFolder(), videos.fetch_items(build, files), 300, _SECONDS_PER_FILE)
+    size = sum(max(0, file.bytes) for file in files)
+    return _Survey(first, len(files), opened, clips, seconds, size)
+
+
+def _survey_rendered(build: Context) -> _Survey:
+    rendered.is_annotated(build)
+    items, config = rendered.render_items(build), build.config.rendered
+    frames = round(config.seconds * config.fps)
+    pixels = frames * config.width * config.height
+    first = _first(
+        build,
+        rendered.render_stage(build),
+        items,
+        round(pixels * _BYTES_PER_PIXEL),
+        pixels * _SECONDS_PER_PIXEL,
+    )
+    count = len(items)
+    return _Survey(first, count, count, count, count * config.seconds, 0)
+
+
+def _first(
+    build: Context, stage: RowStage, items: Sequence[Item], size: int, seconds: float
+) -> StageEstimate:
+    plan = plan_stage(build.store, stage, items, repair=False)
+    todo = sum(len(chunk) for chunk in plan.todo)
+    return StageEstimate(
+        stage.name, len(items), len(items) - todo, size * len(items), seconds * todo
+    )
 
 
 def describe(found: dict[str, Any]) -> Iterator[str]:

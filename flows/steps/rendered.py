@@ -74,17 +74,24 @@ def wanted_scenes(build: Context) -> list[dict[str, Any]]:
     ]
 
 
+def render_items(build: Context) -> list[Item]:
+    """The render stage's input."""
+    place = {"root": build.store.location}
+    return [
+        Item({name: scene[name] for name in ("model", "scene")}, place)
+        for scene in wanted_scenes(build)
+    ]
+
+
 def fetch_rendered(build: Context) -> list[Video]:
     """Render what is missing. Returns one record a video, with its truth."""
     if build.store.local_path(".") is None:
         raise ConfigError("source.kind=rendered needs a local root: its videos are read as files")
-    stage, scenes = render_stage(build), wanted_scenes(build)
-    rows = [{"model": scene["model"], "scene": scene["scene"]} for scene in scenes]
-    items = [Item(row, {"root": build.store.location}) for row in rows]
+    stage, scenes, items = render_stage(build), wanted_scenes(build), render_items(build)
     outcomes = build.run(stage, items)
     columns = [name for name in stage.columns.names if name != "video"]
     found = {outcome.row_key: truth for outcome, truth in read_rows(build.store, outcomes, columns)}
-    _restore(build, stage, rows, [found.get(outcome.row_key) for outcome in outcomes])
+    _restore(build, stage, items, [found.get(outcome.row_key) for outcome in outcomes])
     return [
         _video(build, scene, outcome, found.get(outcome.row_key, []))
         for scene, outcome in zip(scenes, outcomes, strict=True)
@@ -135,15 +142,19 @@ def _video(
 def _restore(
     build: Context,
     stage: RenderVideos,
-    rows: Sequence[Mapping[str, Any]],
+    items: Sequence[Item],
     truths: Sequence[Sequence[Mapping[str, Any]] | None],
 ) -> None:
-    media = {
-        truth[0]["media_sha256"]: row for row, truth in zip(rows, truths, strict=True) if truth
-    }
-    gone = {
-        sha256: row for sha256, row in media.items() if not build.store.exists(media_path(sha256))
-    }
-    calls = [(build.store, stage, row, sha256) for sha256, row in gone.items()]
-    for _ in build.runner.map(restore_media, calls, "restore"):
+    """Render again the files that are gone, though their truth is known."""
+    known = [
+        (item.row, truth[0]["media_sha256"])
+        for item, truth in zip(items, truths, strict=True)
+        if truth
+    ]
+    gone = [
+        (build.store, stage, row, sha256)
+        for row, sha256 in known
+        if not build.store.exists(media_path(sha256))
+    ]
+    for _ in build.runner.map(restore_media, gone, "restore"):
         pass
