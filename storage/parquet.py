@@ -30,6 +30,9 @@ def from_parquet(source: bytes | Any, columns: Sequence[str] | None = None) -> p
     Raises:
         pyarrow.ArrowInvalid, OSError: The file is damaged or is not Parquet.
     """
-    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    file = pa.BufferReader(source) if isinstance(source, bytes) else source
+    wanted = list(columns) if columns is not None else None
     with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-        return parquet.read(columns=list(columns) if columns is not None else None)
+        # One thread: a pool thread that still lets go of a Python file when the interpreter ends
+        # aborts the process.
+        return parquet.read(columns=wanted, use_threads=False)
