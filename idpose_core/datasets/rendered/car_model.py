@@ -255,6 +255,6 @@ class _Draw:
 
 def _near(draw: _Draw, colour: Colour) -> Colour:
     """A slightly other shade of a colour."""
-    light = draw.within((0.8, 1.2))
-    red, green, blue = (min(0.85, c * light * draw.within((0.9, 1.1))) for c in colour)
+    light = draw.within((0.95, 1.05))
+    red, green, blue = (min(0.85, c * light * draw.within((0.98, 1.02))) for c in colour)
     return red, green, blue

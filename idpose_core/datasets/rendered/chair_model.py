@@ -12,13 +12,11 @@ Colour = tuple[float, float, float]
 
 # Few colours for many identities, so that colour alone does not name one
 _FRAMES: tuple[Colour, ...] = (
-    (0.30, 0.17, 0.08), (0.12, 0.06, 0.03), (0.45, 0.31, 0.17), (0.02, 0.02, 0.022),
-    (0.6, 0.6, 0.58), (0.5, 0.5, 0.52),
+    (0.30, 0.17, 0.08), (0.12, 0.06, 0.03), (0.02, 0.02, 0.022), (0.5, 0.5, 0.52),
 )  # fmt: skip
-_METAL = 5  # index of the metal frame
+_METAL = 3  # index of the metal frame
 _CUSHIONS: tuple[Colour, ...] = (
-    (0.03, 0.03, 0.035), (0.35, 0.03, 0.03), (0.04, 0.08, 0.24), (0.07, 0.15, 0.06),
-    (0.5, 0.44, 0.34), (0.25, 0.25, 0.26), (0.55, 0.35, 0.06),
+    (0.03, 0.03, 0.035), (0.35, 0.03, 0.03), (0.04, 0.08, 0.24), (0.5, 0.44, 0.34),
 )  # fmt: skip
 
 
@@ -96,7 +94,7 @@ def chair_model(index: int) -> ChairModel:
         leg_thickness=within(0.012, 0.03),
         stretchers=bool(random.random() < 0.4),
         arms=one_of("none", "none", "bar", "pad"),
-        cushion=bool(random.random() < 0.6),
+        cushion=bool(random.random() < 0.45),
         frame=_near(random, _FRAMES[frame]),
         metal=frame == _METAL or legs == "star",
         upholstery=_near(random, _CUSHIONS[cushion]),
@@ -105,6 +103,6 @@ def chair_model(index: int) -> ChairModel:
 
 
 def _near(random: np.random.Generator, colour: Colour) -> Colour:
-    light = random.uniform(0.8, 1.2)
-    red, green, blue = (min(0.85, c * light * float(random.uniform(0.9, 1.1))) for c in colour)
+    light = random.uniform(0.96, 1.04)
+    red, green, blue = (min(0.85, c * light * float(random.uniform(0.98, 1.02))) for c in colour)
     return red, green, blue

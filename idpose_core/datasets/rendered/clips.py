@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from idpose_core.datasets.rendered.photography import (
 )
 from idpose_core.datasets.rendered.place import Place
 from idpose_core.datasets.rendered.props import pedestrian, post
-from idpose_core.datasets.rendered.renderer import Light, Matte, Stage
+from idpose_core.datasets.rendered.renderer import Light, Matte, Pixels, Stage
 from idpose_core.datasets.rendered.seeds import generator, number
 from idpose_core.datasets.rendered.skies import daylight
 from idpose_core.datasets.rendered.skins import Palette, Skin, Solid
@@ -34,8 +35,8 @@ from idpose_core.datasets.rendered.splits import models_of, split_of
 Mask = NDArray[np.bool_]
 Box = tuple[float, float, float, float]
 
-_SECOND_SHARE = 0.22  # of the clips that are to have two cars; not every one finds room for it
-_OBSTACLE_SHARE = 0.5
+_SECOND_SHARE = 0.2  # of the clips that are to have two cars; not every one finds room for it
+_OBSTACLE_SHARE = 0.62
 _SHARP = 1.8  # pixels of motion that need no second moment in one exposure
 _SOME = 1e-3  # metres by which two depths of one surface may differ
 
@@ -141,38 +142,54 @@ class Clip:
 
     def pictures(self) -> Iterator[tuple[Picture, list[Sighting]]]:
         """Each frame, uint8 [H, W, 3] RGB, with the truth of its objects."""
-        movers = {actor.object_id: (actor.solid, actor.course) for actor in self.actors}
-        movers |= self._extras
-        solids = {name: shape for name, (shape, _) in movers.items()}
-        courses = {name: course for name, (_, course) in movers.items()}
-        size, samples = self._settings.size, self._settings.samples
-        stage = Stage(solids, self._parts, self.light, size)
-        alone = [Stage({a.object_id: a.solid}, [], None, size) for a in self.actors]
         exposure = None
         for frame in range(self._settings.frames):
             time = frame / self._settings.fps
-            light = np.zeros((size[1], size[0], 3), np.float32)
-            parts = 2 if self._moves(time) > _SHARP else 1
-            for part in range(parts):
-                now = time + self._shutter * ((part + 0.5) / parts - 0.5)
-                layers = stage.layers(
-                    self.motion.camera(now),
-                    {name: course(now) for name, course in courses.items()},
-                    samples=max(2, samples // parts),
-                    seed=number(*self._names, frame, part),
-                )
-                light += lit(layers, self.light) / parts
+            light = self._exposed(frame, time)
             exposure = exposure or exposure_for(light)
-            camera = self.motion.camera(time)
-            places = {name: course(time) for name, course in courses.items()}
-            depth = layers.depth if parts == 1 else stage.depth(camera, places)
-            seen = [
-                _sighting(actor, camera, places[actor.object_id], own, depth)
-                for actor, own in zip(
-                    self.actors, (s.depth(camera, places) for s in alone), strict=True
-                )
-            ]
-            yield smoothed(developed(light, exposure)), seen
+            yield smoothed(developed(light, exposure)), self.sightings(time)
+
+    def sightings(self, time: float) -> list[Sighting]:
+        """The truth of each object at a time in seconds."""
+        camera, places = self.motion.camera(time), self._places(time)
+        depth = self._stage.depth(camera, places)
+        return [
+            _sighting(actor, camera, places[actor.object_id], alone.depth(camera, places), depth)
+            for actor, alone in zip(self.actors, self._alone, strict=True)
+        ]
+
+    @cached_property
+    def _courses(self) -> dict[str, Path]:
+        own = {actor.object_id: actor.course for actor in self.actors}
+        return own | {name: course for name, (_, course) in self._extras.items()}
+
+    @cached_property
+    def _stage(self) -> Stage:
+        solids = {actor.object_id: actor.solid for actor in self.actors}
+        solids |= {name: shape for name, (shape, _) in self._extras.items()}
+        return Stage(solids, self._parts, self.light, self._settings.size)
+
+    @cached_property
+    def _alone(self) -> list[Stage]:
+        return [Stage({a.object_id: a.solid}, [], None, self._settings.size) for a in self.actors]
+
+    def _places(self, time: float) -> dict[str, Floats]:
+        return {name: course(time) for name, course in self._courses.items()}
+
+    def _exposed(self, frame: int, time: float) -> Pixels:
+        """The light of one frame: of two moments where things move while the shutter is open."""
+        parts = 2 if self._moves(time) > _SHARP else 1
+        light = np.zeros((*self._settings.size[::-1], 3), np.float32)
+        for part in range(parts):
+            now = time + self._shutter * ((part + 0.5) / parts - 0.5)
+            layers = self._stage.layers(
+                self.motion.camera(now),
+                self._places(now),
+                samples=max(2, self._settings.samples // parts),
+                seed=number(*self._names, frame, part),
+            )
+            light += lit(layers, self.light) / parts
+        return light
 
     def _moves(self, time: float) -> float:
         """Pixels by which the picture moves while the shutter is open, at its fastest spot."""

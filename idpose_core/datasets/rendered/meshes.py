@@ -83,6 +83,9 @@ def sheet(points: Floats, *, flip: bool = False) -> Mesh:
     rows, columns = points.shape[:2]
     along, down = np.gradient(points, axis=1), np.gradient(points, axis=0)
     normals = np.cross(along, down) * (-1 if flip else 1)
+    for end, inner in ((0, 1), (-1, -2)):  # a row that is one point, as the pole of a ball
+        pole = np.linalg.norm(normals[end], axis=1) < 1e-12
+        normals[end][pole] = normals[inner][pole]
     length = np.linalg.norm(normals, axis=2, keepdims=True)
     normals = np.where(length > 1e-12, normals / np.maximum(length, 1e-12), (0, 0, 1))
     down_place, right_place = np.meshgrid(
