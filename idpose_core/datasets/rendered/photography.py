@@ -55,7 +55,14 @@ def developed(light: Pixels, exposure: float) -> Picture:
     """Linear light float32 [H, W, 3] as an sRGB picture, uint8 [H, W, 3]; highlights roll off."""
     x = np.maximum(light * np.float32(exposure), 0)
     rolled = x * (1 + x / 4.0) / (1 + x * 0.62)
-    return encoded(rolled)
+    grey = rolled.mean(axis=2, keepdims=True)
+    return encoded(_contrast(grey + 1.12 * (rolled - grey)))
+
+
+def _contrast(light: Pixels) -> Pixels:
+    """Darker darks, as cameras have them; middle grey stays."""
+    x = np.clip(light, 0, 1)
+    return np.asarray(x * (0.72 + 0.56 * x ** np.float32(0.4)), np.float32)
 
 
 def encoded(light: Pixels) -> Picture:

@@ -10,7 +10,7 @@ from idpose_core.datasets.rendered.renderer import Matte
 from idpose_core.datasets.rendered.skins import Palette
 from idpose_core.datasets.rendered.textures import TILE, ground, leaves, road_over, wall
 
-_SIDE = 1280  # texels of a ground's picture: 3.75 cm each
+_SIDE = 1024  # texels of a ground's picture: 4.7 cm each
 _FAR = 5 * TILE
 
 

@@ -88,6 +88,7 @@ class Stage:
     ) -> None:
         mi = _mitsuba()
         self._movers = tuple(movers)
+        self._lit = light is not None
         scene: dict[str, Any] = {"type": "scene"}
         small = ((size[0] + 1) // 2, (size[1] + 1) // 2)
         scene["full"] = _sensor(size, {"type": "independent"})
@@ -129,14 +130,13 @@ class Stage:
         sun = self._render("full", self._asks_lamps, samples // 2, seed)
         sky = self._render("half", self._asks_sky, samples, seed)
         self._pick("flash")
-        self._parameters["flash.position"] = camera.place.tolist()
-        self._parameters.update()
         flash = self._render("centres", self._asks_lamps, 1, 0)
         return Layers(sun, sky, flash, self._render("centres", self._depth, 1, 0)[..., 0])
 
     def depth(self, camera: Camera, places: Mapping[str, Floats]) -> Pixels:
         """Distance along the ray through each pixel's centre, float32 [H, W]; 0 meets nothing."""
         self._set(camera, places)
+        self._parameters.update()
         return self._render("centres", self._depth, 1, 0)[..., 0]
 
     def _render(self, sensor: str, integrator: Any, samples: int, seed: int) -> Pixels:
@@ -164,11 +164,12 @@ class Stage:
         for sensor in _SENSORS:
             self._parameters[f"{sensor}.to_world"] = mi.ScalarTransform4f(matrix)
             self._parameters[f"{sensor}.x_fov"] = fov
+        if self._lit:
+            self._parameters["flash.position"] = camera.place.tolist()
         for i, name in enumerate(self._movers):
             if not np.array_equal(self._places.get(name, np.eye(4)), places[name]):
                 self._parameters[f"mover{i}.to_world"] = mi.ScalarTransform4f(places[name])
                 self._places[name] = places[name].copy()
-        self._parameters.update()
 
 
 @cache

@@ -22,6 +22,7 @@ from idpose_core.datasets.rendered.clips import Clip, ClipSettings
 from idpose_core.datasets.rendered.families import check_model
 from idpose_core.datasets.rendered.truth import SCHEMA, annotations_csv, truth_rows, write_table
 from idpose_core.datasets.rendered.video_file import VideoFile
+from idpose_core.processes import end_with_parent
 
 WORLD_VERSION = 1
 """Changes with the looks: videos of another version are rendered anew."""
@@ -101,7 +102,8 @@ def write_rendered_videos(
             _write_video(*item)
     else:
         # Started afresh: a fork would copy the renderer's threads in whatever state they are
-        with ProcessPoolExecutor(min(processes, len(work)), get_context("spawn")) as pool:
+        count, context = min(processes, len(work)), get_context("spawn")
+        with ProcessPoolExecutor(count, context, end_with_parent) as pool:
             list(pool.map(_write_video, *zip(*work, strict=True)))
     tables = [pq.read_table(_truth_path(folder, name), schema=SCHEMA) for name in names]
     truth = pa.concat_tables(tables)
