@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from idpose_core.config import ConfigError, RunConfig
+from idpose_core.processes import end_with_parent
 
 
 class Runner(Protocol):
@@ -82,7 +82,7 @@ def start_processes(workers: int) -> Executor:
     return ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_watch_parent,
+        initializer=end_with_parent,
     )
 
 
@@ -120,18 +120,6 @@ class DaskExecutor(Executor):
         """See Executor."""
         self._calls.shutdown(wait=wait)
         self._client.close()
-
-
-def _watch_parent() -> None:
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    # A worker whose parent was killed would wait for work for ever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _on_one_thread(function: Callable[..., Any], *arguments: Any) -> Any:

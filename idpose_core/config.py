@@ -56,7 +56,9 @@ class DetectorConfig(_Section):
     """Which detector crops the instances."""
 
     kind: Literal["torchvision", "detectron2", "yolox", "annotations"] = "torchvision"
-    weights: str | None = Field(None, description="Weights file; null = `idpose weights`")
+    weights: str | None = Field(
+        None, description="File or name of `idpose weights list`; null = by kind"
+    )
     threshold: Share = Field(0.9, description="A detection below this score starts no track")
     device: str = Field("cpu", description="cpu, cuda or cuda:N")
 
@@ -92,7 +94,9 @@ class EmbedderConfig(_Section):
     """The pose feature."""
 
     kind: Literal["rotnet", "st-alex", "random-alexnet", "grey-pixels", "silhouette"] = "st-alex"
-    weights: str | None = Field(None, description="Weights file; null = `idpose weights`")
+    weights: str | None = Field(
+        None, description="File or name of `idpose weights list`; null = by kind"
+    )
     masks: Literal["grabcut", "none"] = Field(
         "grabcut", description="How the object is told from its background; none = paper mode"
     )

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from idpose_core.config import ConfigError
-from idpose_core.weights import find_weights
+from idpose_core.weights import find_weights, list_weights
 from storage.digests import file_sha256
 from storage.objects import Store
 
@@ -38,7 +38,8 @@ def resolve_weights(
 
     Args:
         kind: The detector's or embedder's kind.
-        configured: A path from the configuration; None = what `idpose weights` has stored.
+        configured: A path or the name of a known network, from the configuration; None = the
+            network of this kind.
         store: The root of the build.
 
     Raises:
@@ -47,13 +48,16 @@ def resolve_weights(
     network = _NETWORKS.get(kind)
     if network is None:
         return None, None
-    if configured is not None:
+    if configured is not None and Path(configured).is_file():
         path = Path(configured)
-        if not path.is_file():
-            raise ConfigError(f"the weights of {kind}: there is no file {configured}")
-    else:
+    elif configured in (None, *(known.name for known in list_weights())):
         try:
-            path = find_weights(network, weights_root(store.location))
+            path = find_weights(configured or network, weights_root(store.location))
         except ValueError as error:
             raise ConfigError(str(error)) from error
+    else:
+        raise ConfigError(
+            f"the weights of {kind}: {configured!r} is neither a file nor a name of "
+            "`idpose weights list`"
+        )
     return str(path.absolute()), file_sha256(path)

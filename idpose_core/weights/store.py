@@ -58,6 +58,8 @@ def find_weights(name: str, root: Path) -> Path:
             the published one.
     """
     network = network_named(name)
+    if network.shipped is not None:
+        return _shipped(network.shipped)
     files = _stored(network, root)
     published = [path for path in files if network.has_digest(path.stem)]
     if published:
@@ -89,6 +91,8 @@ def fetch_weights(name: str, root: Path, *, timeout_s: float = 60.0) -> Path:
             bytes with another digest.
     """
     network = network_named(name)
+    if network.shipped is not None:
+        return _shipped(network.shipped)
     if not network.fetchable:
         raise ValueError(
             f"no digest of {name} is known, so a download could not be checked: "
@@ -122,6 +126,8 @@ def import_weights(path: Path, name: str, root: Path) -> Path:
         ValueError: An unknown name; a file that is missing, damaged or of another network.
     """
     network = network_named(name)
+    if network.shipped is not None:
+        raise ValueError(f"{name} is a part of idpose: use another file by its path")
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     suffix = path.suffix.lower()
@@ -154,12 +160,20 @@ def verify_weights(name: str, root: Path) -> list[StoredWeights]:
         ValueError: An unknown name.
     """
     network = network_named(name)
+    if network.shipped is not None:
+        path = _shipped(network.shipped)
+        sha256 = file_sha256(path)
+        return [StoredWeights(path, sha256, sha256 == network.sha256, published=True)]
     found = []
     for path in _stored(network, root):
         sha256 = file_sha256(path)
         published = network.has_digest(sha256) if network.fetchable else None
         found.append(StoredWeights(path, sha256, sha256 == path.stem, published))
     return found
+
+
+def _shipped(name: str) -> Path:
+    return Path(__file__).parent / "shipped" / name
 
 
 def _stored(network: PretrainedNetwork, root: Path) -> list[Path]:
