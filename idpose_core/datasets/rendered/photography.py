@@ -36,12 +36,9 @@ def lit(layers: Layers, light: Light) -> Pixels:
     share = numerator / (cv2.GaussianBlur(low, (0, 0), _BLUR) + np.float32(1e-4))
     ambient = cv2.resize(share, (width, height), interpolation=cv2.INTER_LINEAR)
     # What the ground sends back, which the sky's paths leave out
-    return np.asarray(layers.sun + guide * (ambient + bounce(light)), np.float32)
-
-
-def bounce(light: Light) -> Pixels:
-    """Light from the ground on everything, float32 [3]: the panorama's lower edge."""
-    return np.asarray(0.35 * light.panorama[-1].mean(axis=0), np.float32)
+    return np.asarray(
+        layers.sun + guide * (ambient + np.asarray(light.bounce, np.float32)), np.float32
+    )
 
 
 def exposure_for(light: Pixels) -> float:

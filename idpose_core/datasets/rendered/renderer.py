@@ -44,11 +44,13 @@ class Light:
             nadir; the left edge lies at +y, and further right come +x, -y and -x.
         sun: Unit vector to the sun.
         sun_colour: Linear RGB irradiance on a surface that faces it.
+        bounce: Linear RGB radiance that comes back from the ground, from everywhere.
     """
 
     panorama: Texels
     sun: tuple[float, float, float]
     sun_colour: tuple[float, float, float]
+    bounce: tuple[float, float, float]
 
 
 @dataclass(frozen=True)

@@ -33,18 +33,18 @@ def daylight(random: np.random.Generator) -> Light:
     _draw_houses(random, panorama, haze)
     _draw_trees(random, panorama, haze)
     # Below the horizon: what the ground sends back up, seen by no camera
-    panorama[_HORIZON:] = 0.16 * (haze + 0.3 * np.array(sun_colour))
+    below = 0.16 * (haze + 0.3 * np.array(sun_colour))
+    panorama[_HORIZON:] = below
     colour = np.array(sun_colour) * random.uniform(0.85, 1.15)
-    return Light(panorama.astype(np.float32), _three(sun), _three(colour))
+    return Light(panorama.astype(np.float32), _three(sun), _three(colour), _three(0.35 * below))
 
 
 def studio() -> Light:
     """Even light on a neutral, light background, for the multi-view sets."""
     panorama = np.full((64, 128, 3), 0.8, np.float32)
-    panorama[:22] = 1.0
-    panorama[8:20, 20:44] = 2.2  # a soft box at each side, for the lacquer to mirror
-    panorama[8:20, 84:108] = 2.2
-    return Light(panorama, (0.30, 0.40, 0.866), (0.5, 0.5, 0.5))
+    panorama[8:20, 20:44] = 2.0  # a soft box at each side, for the lacquer to mirror
+    panorama[8:20, 84:108] = 2.0
+    return Light(panorama, (0.30, 0.40, 0.866), (0.45, 0.45, 0.45), (0.0, 0.0, 0.0))
 
 
 def _three(values: np.ndarray) -> tuple[float, float, float]:
