@@ -121,7 +121,8 @@ def _paint_decals(car: CarModel, canvas: Canvas) -> None:
     bonnet = (canvas.part == TOP) & (canvas.x > car.windscreen[0])
     ahead = (car.windscreen[0] + car.length / 2) / 2
     if car.body_type != "van":
-        _stamp(car, canvas, bonnet, -canvas.y / 0.3, (ahead - canvas.x) / 0.3 * -1.0, second)
+        # To be read by who stands before the car
+        _stamp(car, canvas, bonnet, canvas.y / 0.3, (ahead - canvas.x) / 0.3, second)
 
 
 def _stamp(

@@ -37,7 +37,7 @@ Box = tuple[float, float, float, float]
 
 _SECOND_SHARE = 0.2  # of the clips that are to have two cars; not every one finds room for it
 _OBSTACLE_SHARE = 0.62
-_SHARP = 1.8  # pixels of motion that need no second moment in one exposure
+_SHARP = 2.5  # pixels of motion that need no second moment in one exposure
 _SOME = 1e-3  # metres by which two depths of one surface may differ
 
 
@@ -145,14 +145,19 @@ class Clip:
         exposure = None
         for frame in range(self._settings.frames):
             time = frame / self._settings.fps
-            light = self._exposed(frame, time)
+            light, depth = self._exposed(frame, time)
             exposure = exposure or exposure_for(light)
-            yield smoothed(developed(light, exposure)), self.sightings(time)
+            yield smoothed(developed(light, exposure)), self._sightings(time, depth)
 
     def sightings(self, time: float) -> list[Sighting]:
         """The truth of each object at a time in seconds."""
+        return self._sightings(time, self._depth(time))
+
+    def _depth(self, time: float) -> Pixels:
+        return self._stage.depth(self.motion.camera(time), self._places(time))
+
+    def _sightings(self, time: float, depth: Pixels) -> list[Sighting]:
         camera, places = self.motion.camera(time), self._places(time)
-        depth = self._stage.depth(camera, places)
         return [
             _sighting(actor, camera, places[actor.object_id], alone.depth(camera, places), depth)
             for actor, alone in zip(self.actors, self._alone, strict=True)
@@ -176,8 +181,11 @@ class Clip:
     def _places(self, time: float) -> dict[str, Floats]:
         return {name: course(time) for name, course in self._courses.items()}
 
-    def _exposed(self, frame: int, time: float) -> Pixels:
-        """The light of one frame: of two moments where things move while the shutter is open."""
+    def _exposed(self, frame: int, time: float) -> tuple[Pixels, Pixels]:
+        """The light of one frame, and the depth at its middle.
+
+        The light is that of two moments where things move while the shutter is open.
+        """
         parts = 2 if self._moves(time) > _SHARP else 1
         light = np.zeros((*self._settings.size[::-1], 3), np.float32)
         for part in range(parts):
@@ -189,7 +197,7 @@ class Clip:
                 seed=number(*self._names, frame, part),
             )
             light += lit(layers, self.light) / parts
-        return light
+        return light, layers.depth if parts == 1 else self._depth(time)
 
     def _moves(self, time: float) -> float:
         """Pixels by which the picture moves while the shutter is open, at its fastest spot."""
