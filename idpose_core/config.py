@@ -7,12 +7,15 @@ configuration. Unknown keys are refused, with the nearest known key named.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from idpose_core.instances.coco import COCO_CLASSES
 
 ImageSize = Annotated[int, Field(ge=32, le=1024)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -23,7 +26,12 @@ class ConfigError(ValueError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_an_empty_section(cls, values: Any) -> Any:
+        return {} if values is None else values
 
 
 class SourceConfig(_Section):
@@ -81,6 +89,12 @@ class ClipsConfig(_Section):
     max_aspect: float = Field(4.0, gt=0, description="Width over height of the box, at most")
     min_sharpness: float = Field(50.0, ge=0, description="Variance of the crop's Laplacian")
     min_iou: Share = Field(0.5, description="Overlap with the annotated box")
+
+    @model_validator(mode="after")
+    def _check_aspects(self) -> Self:
+        if self.min_aspect > self.max_aspect:
+            raise ValueError(f"min_aspect {self.min_aspect} is above max_aspect {self.max_aspect}")
+        return self
 
 
 class ImageConfig(_Section):
@@ -156,6 +170,17 @@ class BuildConfig(_Section):
     run: RunConfig = RunConfig()
     seed: int = Field(0, ge=0)
 
+    @model_validator(mode="after")
+    def _check_classes(self) -> Self:
+        # Without a detector the annotation file alone says which classes there are.
+        for name in self.classes if self.detector.kind != "annotations" else ():
+            if name not in COCO_CLASSES:
+                near = _nearest(name, COCO_CLASSES)
+                raise ValueError(
+                    f"classes: no detector knows {name!r}; the nearest known class is {near!r}"
+                )
+        return self
+
     def identity(self) -> dict[str, Any]:
         """The part that the content depends on: no paths, no devices, no limits, no secrets.
 
@@ -200,10 +225,7 @@ def load_config(text: str, overrides: Mapping[str, Any] | None = None) -> BuildC
     Raises:
         ConfigError: The text is not a YAML mapping, or the configuration is not valid.
     """
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not YAML: {error}") from error
+    values = _read_yaml(text)
     if not isinstance(values, dict):
         raise ConfigError("a configuration is a mapping of keys to values")
     for path, value in (overrides or {}).items():
@@ -212,7 +234,10 @@ def load_config(text: str, overrides: Mapping[str, Any] | None = None) -> BuildC
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Split ``key.path=value``; the value is read as YAML, so that 3, true and [a, b] work.
+    """Split ``key.path=value``.
+
+    Where the key takes text, the value is taken as it stands (nothing, or ``null``, is None where
+    the key may be None). Elsewhere it is read as YAML, so that 3, true and [a, b] work.
 
     Raises:
         ConfigError: There is no ``=``, or the value is not YAML.
@@ -220,19 +245,35 @@ def parse_override(text: str) -> tuple[str, Any]:
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise ConfigError(f"--set takes key=value, not {text!r}")
+    kind = dict(_keys(BuildConfig)).get(path)
+    if kind is str:
+        return path, value
+    if kind == str | None:
+        return path, None if value in ("", "null") else value
     try:
-        return path, yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        return path, _read_yaml(value)
+    except ConfigError as error:
         raise ConfigError(f"--set {path}: {error}") from error
+
+
+def _read_yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise ConfigError("not YAML: nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: such as a 13th month
+        raise ConfigError(f"not YAML: {error}") from error
 
 
 def _set(values: dict[str, Any], path: str, value: Any) -> None:
     *sections, last = path.split(".")
     for section in sections:
-        inner = values.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(_unknown(path))
-        values = inner
+        if values.get(section) is None:
+            values[section] = {}
+        values = values[section]
+        if not isinstance(values, dict):
+            known = path in dict(_keys(BuildConfig))
+            raise ConfigError(f"{section}: not a section of keys" if known else _unknown(path))
     values[last] = value
 
 
@@ -240,21 +281,28 @@ def _explain(error: Any) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return _unknown(path)
-    return f"{path}: {error['msg']} (got {error['input']!r})"
+    if error["type"] == "value_error":  # one of the validators above
+        return ": ".join(filter(None, (path, str(error["ctx"]["error"]))))
+    return f"{path}: {error['msg']} (got {reprlib.repr(error['input'])})"
 
 
 def _unknown(path: str) -> str:
-    near = difflib.get_close_matches(path, list(_key_paths(BuildConfig)), n=1, cutoff=0.0)
-    return f"unknown key {path!r}; the nearest known key is {near[0]!r}"
+    near = _nearest(path, [known for known, _ in _keys(BuildConfig)])
+    return f"unknown key {path!r}; the nearest known key is {near!r}"
 
 
-def _key_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def _nearest(word: str, known: Iterable[str]) -> str:
+    return difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)[0]
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key with its type."""
     for name, field in model.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and get_origin(kind) is None and issubclass(kind, BaseModel):
-            yield from _key_paths(kind, f"{prefix}{name}.")
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _keys(kind, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}"
+            yield f"{prefix}{name}", kind
 
 
 def read_config_file(path: Path, overrides: Mapping[str, Any] | None = None) -> BuildConfig:

@@ -1,0 +1,83 @@
+"""Configurations: what --set takes, empty sections, and what is refused by which words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from idpose_core.config import ConfigError, load_config, parse_override
+
+DEEP = "[" * 20_000
+
+
+@pytest.mark.parametrize(
+    "text", ["x #y", "2024", "2024-01-01", "yes", "[v]", "a: b", "~", " x ", "a=b", "[/b]", '"x"']
+)
+def test_text_is_taken_as_it_stands(text: str) -> None:
+    config = load_config("name: a", dict([parse_override(f"source.path={text}")]))
+    assert config.source.path == text
+
+
+@pytest.mark.parametrize("text", ["", "null"])
+def test_nothing_unsets_an_optional_text(text: str) -> None:
+    assert parse_override(f"source.licence={text}") == ("source.licence", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name=2024", ("name", "2024")),
+        ("detector.device=null", ("detector.device", "null")),
+        ("seed=3", ("seed", 3)),
+        ("triplets.mutual=yes", ("triplets.mutual", True)),
+        ("classes=[car, bus]", ("classes", ["car", "bus"])),
+        ("triplets.train=null", ("triplets.train", None)),
+        ("source={path: v}", ("source", {"path": "v"})),
+    ],
+)
+def test_the_type_of_the_key_says_how_a_value_is_read(text: str, expected: tuple[str, Any]) -> None:
+    assert parse_override(text) == expected
+
+
+def test_an_empty_section_has_the_default_values() -> None:
+    text = "name: a\nsource:\nclips:\n"
+    assert load_config(text) == load_config("name: a")
+    assert load_config(text, {"source.path": "v"}).source.path == "v"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a mapping of keys"),
+        (f"name: {DEEP}", "nested too deeply"),
+        ("name: a\nseed: 2024-13-45", "month must be in"),
+        ("name: a\nclips: {min_sharpness: .inf}", r"clips\.min_sharpness: .* finite"),
+        ("name: a\nsampling: {fps: .nan}", r"sampling\.fps: "),
+        ("name: a\nclips: {min_aspect: 5}", "clips: min_aspect 5.0 is above max_aspect 4.0"),
+        ("name: a\nclasses: [cars]", "classes: no detector knows 'cars'; .* 'car'"),
+        ("name: a\nclasses: [chair, Bus]", "'Bus'; the nearest known class is 'bus'"),
+        ("name: a\nsources: {path: v}", "unknown key 'sources'; .* 'source.path'"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(text)
+
+
+def test_an_override_below_something_else_is_refused() -> None:
+    with pytest.raises(ConfigError, match="source: not a section"):
+        load_config("name: a\nsource: [v]", {"source.path": "v"})
+    with pytest.raises(ConfigError, match=r"unknown key 'seed\.path'"):
+        load_config("name: a\nseed: 3", {"seed.path": "v"})
+
+
+@pytest.mark.parametrize("text", [f"seed={DEEP}", "seed=2024-13-45", "seed=[", "seed", "=3"])
+def test_an_override_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        parse_override(text)
+
+
+def test_without_a_detector_any_class_may_be_annotated() -> None:
+    config = load_config("name: a\nclasses: [tractor]\ndetector: {kind: annotations}")
+    assert config.classes == ("tractor",)
