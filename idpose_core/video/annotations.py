@@ -36,6 +36,7 @@ COLUMNS = (
 )
 MAX_GAP_MS = 1500
 KEPT_REASONS = 1000
+KEPT_CLASSES = 20
 
 _MAX_LINE = 4096
 _MAX_NAME = 256
@@ -107,6 +108,7 @@ class Annotations:
         duplicates: Rows left out because their object has another row of the same time.
         malformed_count: Rows left out because they say nothing valid.
         malformed: The first 1000 of those, and where a damaged gzip file broke off.
+        other_classes: The first 20 class names that are not wanted.
     """
 
     tracks: Mapping[str, list[AnnotationTrack]]
@@ -114,6 +116,24 @@ class Annotations:
     duplicates: int
     malformed_count: int
     malformed: list[MalformedRow]
+    other_classes: tuple[str, ...]
+
+    @property
+    def why_empty(self) -> str | None:
+        """Why there is no track, in words; None where there is one."""
+        if self.tracks:
+            return None
+        reasons = []
+        if self.other_classes:
+            names = ", ".join(repr(name[:40]) for name in self.other_classes)
+            reasons.append(f"no row of the wanted classes, but of {names}")
+        if self.malformed:
+            first = self.malformed[0]
+            reasons.append(
+                f"{self.malformed_count} malformed rows, the first in line {first.line}: "
+                f"{first.reason}"
+            )
+        return "; ".join(reasons) or "no rows"
 
 
 class _Rows:
@@ -202,6 +222,7 @@ class _Table:
         self._classes = classes
         self._packed: dict[str, dict[tuple[str, str], _Rows]] = {}
         self._names: dict[str, str] = {}  # one string for the same class in all rows
+        self._other_classes: dict[str, None] = {}
         self._rows = 0
         self._malformed: list[MalformedRow] = []
         self._malformed_count = 0
@@ -223,6 +244,8 @@ class _Table:
             self.reject(number, f"{len(fields)} columns, not {len(COLUMNS)}")
             return
         if self._classes is not None and fields[3] not in self._classes:
+            if len(self._other_classes) < KEPT_CLASSES:
+                self._other_classes[fields[3]] = None
             return
         try:
             time, box = _parse(fields)
@@ -251,6 +274,7 @@ class _Table:
             duplicates=duplicates,
             malformed_count=self._malformed_count,
             malformed=self._malformed,
+            other_classes=tuple(self._other_classes),
         )
 
 
@@ -303,7 +327,7 @@ def _lines(source: IO[bytes], table: _Table) -> Iterator[tuple[int, str]]:
     source.seek(0)
     stream = cast(BinaryIO, gzip.GzipFile(fileobj=source) if zipped else source)
     # Bytes that are no UTF-8 become surrogates, which are not printable: such names are rejected
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=None)
     number = 0
     try:
         while line := text.readline(_MAX_LINE):

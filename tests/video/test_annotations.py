@@ -47,7 +47,7 @@ def test_known_rows() -> None:
 
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("header", [False, True])
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_form_of_the_file(tmp_path: Path, zipped: bool, header: bool, end: str) -> None:
     text = end.join([*([HEADER] if header else []), GOOD, GOOD.replace("1000", "2000"), ""])
     path = tmp_path / "boxes.csv"  # the name does not say whether it is zipped
@@ -68,6 +68,35 @@ def test_a_stray_quote_spoils_one_row_only() -> None:
     table = read('v"id,1000,23,"car,0,present,0.1,0.5,0.2,0.6', GOOD)
     assert [row.line for row in table.malformed] == [1]
     assert list(table.tracks) == ["vid"]
+
+
+def test_a_stray_line_end_spoils_its_own_row_only() -> None:
+    table = read(GOOD, 'x,"y"\rz,1')
+    assert [row.line for row in table.malformed] == [2, 3]
+    assert list(table.tracks) == ["vid"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ([], "no rows"),
+        ([HEADER], "no rows"),
+        ([GOOD], None),
+        ([GOOD.replace("car", "bus")], "no row of the wanted classes, but of 'bus'"),
+        ([GOOD.replace("car", "a\x07b")], "no row of the wanted classes, but of 'a\\x07b'"),
+        (["x", "y"], "2 malformed rows, the first in line 1: 1 columns, not 10"),
+        (["x" * 5000], "1 malformed rows, the first in line 1: line of more than 4096 characters"),
+        ([GOOD.replace("car", "bus"), "x"], "but of 'bus'; 1 malformed rows, the first in line 2"),
+    ],
+)
+def test_a_table_without_a_track_says_why(lines: list[str], why: str | None) -> None:
+    table = read(*lines, classes={"car"})
+    assert table.why_empty == why or (why and why in str(table.why_empty))
+
+
+def test_only_a_few_other_classes_are_kept() -> None:
+    table = read(*(GOOD.replace("car", f"class{i}") for i in range(100)), classes={"car"})
+    assert table.other_classes == tuple(f"class{i}" for i in range(20))
 
 
 def test_other_column_order_is_refused() -> None:
@@ -204,7 +233,10 @@ def test_equals_brute_force_in_any_order(rows: list, random: object) -> None:
     assert list(again.tracks.items()) == list(table.tracks.items())
 
 
-@given(st.binary(max_size=3000))
+@given(
+    st.binary(max_size=3000)
+    | st.text(alphabet='",\r\n\0 x1\u2028\x0b', max_size=300).map(str.encode)
+)
 def test_any_bytes(content: bytes) -> None:
     table = read_annotations(io.BytesIO(content), classes=None)
     assert table.malformed_count >= len(table.malformed)
