@@ -67,8 +67,9 @@ def build_dataset(
         DatasetError: The version could not be committed.
     """
     build = Context(config, Store(root), runner, progress)
-    instances.detect_stage(build)  # weights that are missing are told before hours of work
-    pose.embed_stage(build)
+    # What is missing is told before hours of work.
+    build.needed = (instances.detect_stage(build), pose.embed_stage(build))
+    pose.check_space(build)
 
     found, annotations = sources.fetch_source(build)
     frames = instances.detect(build, found, annotations)
@@ -77,7 +78,7 @@ def build_dataset(
     crops = instances.crop(build, found, clips)
     embedded = pose.embed(build, clips, crops)
 
-    space_id, space = pose.pose_space(build, clips, embedded)
+    space_id, space = pose.pose_space(build, found, clips, embedded)
     clusters = len(space.centroids)
     retrieval = {
         split: pose.neighbours(build, split, clips, embedded, space_id, space)

@@ -13,6 +13,7 @@ key the higher attempt wins, then the smaller name.
 
 from __future__ import annotations
 
+import re
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from storage.digests import digest, sha256
+from storage.errors import DamageError
 from storage.objects import Store
 from storage.parquet import from_parquet, to_parquet
 from storage.reasons import Status, Unusable
@@ -66,6 +68,13 @@ class RowStage(ABC):
     def weights(self) -> Mapping[str, str]:
         """SHA-256 of each weights file that the result depends on; enters every key."""
         return {}
+
+    def prepare(self) -> None:
+        """Load what ``compute`` needs, so that what is missing is told before hours of work.
+
+        Raises:
+            ImportError, OSError, RuntimeError, ValueError: It cannot be had; the message says why.
+        """
 
     @abstractmethod
     def compute(
@@ -173,6 +182,11 @@ def plan_stage(
     return Plan(keys, tuple(chunks), known, tuple(damaged))
 
 
+def prepare_stage(stage: RowStage) -> None:
+    """Load what a stage needs, in the process that will compute it."""
+    stage.prepare()
+
+
 def compute_shard(store: Store, stage: RowStage, tasks: Sequence[Task]) -> str:
     """Compute the tasks and publish them as one shard. Returns the shard's path."""
     rows: list[dict[str, Any]] = []
@@ -212,19 +226,24 @@ def find_outcomes(
     wanted = set(keys)
     found: dict[str, Outcome] = {}
     damaged = []
-    for path in store.list(stage_folder(stage)) if wanted else []:
+    for path in list_shards(store, stage) if wanted else []:
         try:
-            outcomes = [o for o in _read_outcomes(store, path) if o.row_key in wanted]
-            intact = not outcomes or is_intact(store, path)
-        except _DAMAGE:
-            intact = False
-        if not intact:
+            outcomes = _read_intact(store, path, wanted)
+        except FileNotFoundError:  # removed since by another build, which makes it anew
+            continue
+        if outcomes is None:
             if repair:
                 store.delete(path)
             damaged.append(path)
             continue
         _keep_best(found, outcomes)
     return found, damaged
+
+
+def list_shards(store: Store, stage: str) -> list[str]:
+    """The shards of a stage: ``<sha256>.parquet`` in its folder. Other files are none."""
+    shard = re.compile(re.escape(f"{stage_folder(stage)}/") + r"[0-9a-f]{64}\.parquet")
+    return [path for path in store.list(stage_folder(stage)) if shard.fullmatch(path)]
 
 
 def is_intact(store: Store, path: str) -> bool:
@@ -299,6 +318,24 @@ def _outcome_row(task: Task, status: Status, detail: str | None) -> dict[str, An
         "reason_detail": detail,
         "retryable": status.retryable,
     }
+
+
+def _read_intact(store: Store, path: str, wanted: set[str]) -> list[Outcome] | None:
+    """The wanted outcomes of a shard; None where its bytes are not those that were written.
+
+    Raises:
+        OSError: It cannot be read now; nothing is known of its bytes.
+        DamageError: Its bytes are right and make no sense to this version.
+    """
+    try:
+        outcomes = [o for o in _read_outcomes(store, path) if o.row_key in wanted]
+    except _DAMAGE as error:
+        if is_intact(store, path):
+            raise DamageError(
+                f"{path} is whole and cannot be used ({error}): a newer idpose wrote it; update"
+            ) from error
+        return None
+    return outcomes if not outcomes or is_intact(store, path) else None
 
 
 def _read_outcomes(store: Store, path: str) -> list[Outcome]:

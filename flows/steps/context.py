@@ -8,10 +8,18 @@ from typing import Protocol, TypeVar
 
 from flows.progress import Progress
 from flows.runners import Runner
-from idpose_core.config import BuildConfig
+from idpose_core.config import BuildConfig, ConfigError
 from storage.objects import Store
 from storage.reasons import Status
-from storage.shards import Item, Outcome, RowStage, collect_outcomes, compute_shard, plan_stage
+from storage.shards import (
+    Item,
+    Outcome,
+    RowStage,
+    collect_outcomes,
+    compute_shard,
+    plan_stage,
+    prepare_stage,
+)
 
 
 class BuildError(Exception):
@@ -36,6 +44,8 @@ class Context:
         shards: Shards of all row stages so far: computed, reused, retried.
         damaged: Shards that were found damaged, and are made again.
         stages: Version of every stage that ran.
+        needed: Stages that load networks or packages; they are tried before the first shard is
+            computed, so that a wrong setup is told at once and not as rows that failed.
     """
 
     config: BuildConfig
@@ -48,11 +58,14 @@ class Context:
     damaged: list[str] = field(default_factory=list)
     stages: dict[str, int] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
+    needed: tuple[RowStage, ...] = ()
 
     def run(self, stage: RowStage, items: Sequence[Item]) -> list[Outcome]:
         """Compute what is missing of a stage. Returns one outcome an item, in order."""
         plan = plan_stage(self.store, stage, items, shard_rows=self.config.run.shard_rows)
         self.progress.start(stage.name, len(plan.todo), plan.counts["reused"])
+        if plan.todo:
+            self._prepare()
         written = []
         calls = [(self.store, stage, chunk) for chunk in plan.todo]
         for path in self.runner.map(compute_shard, calls, stage.name):
@@ -66,6 +79,14 @@ class Context:
         self.stages[stage.name] = stage.version
         self.weights.update(stage.weights())
         return outcomes
+
+    def _prepare(self) -> None:
+        stages, self.needed = self.needed, ()
+        for stage in stages:
+            try:
+                list(self.runner.map(prepare_stage, [(stage,)], "prepare"))
+            except (ImportError, OSError, RuntimeError, ValueError) as error:
+                raise ConfigError(f"the {stage.name} stage cannot run: {error}") from error
 
 
 def usable(

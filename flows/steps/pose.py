@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from flows.steps.context import BuildError, Context, usable
 from flows.steps.weights import resolve_weights
-from idpose_core.assembly.records import Clip
+from idpose_core.assembly.records import Clip, Video, what_became
 from idpose_core.assembly.retrieval import RETRIEVAL, Embedded, draw_triplets, retrieve
 from idpose_core.assembly.splits import TRAIN
 from idpose_core.config import ConfigError
@@ -24,7 +24,7 @@ from storage.parquet import from_parquet, to_parquet
 from storage.results import read_result, result
 from storage.shards import Item, Outcome, locate, read_rows
 
-VERSIONS = {"pose_space": 2, "retrieval": 2, "triplets": 1}
+VERSIONS = {"pose_space": 3, "retrieval": 2, "triplets": 1}
 _IN_MEMORY = 2 * 2**30  # features of more bytes than this are held in a temporary file
 
 
@@ -80,8 +80,21 @@ def embed(
     return embedded
 
 
+def check_space(build: Context) -> None:
+    """See that the pose space that is asked for is there and of this embedder.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if build.config.pose.space != "fit":
+        _given_space(build)
+
+
 def pose_space(
-    build: Context, clips: Sequence[Clip], embedded: Mapping[str, Outcome]
+    build: Context,
+    videos: Sequence[Video],
+    clips: Sequence[Clip],
+    embedded: Mapping[str, Outcome],
 ) -> tuple[str, PoseSpace]:
     """Fit projection and clusters on the training crops, or read the space that is asked for.
 
@@ -92,16 +105,14 @@ def pose_space(
     pose = build.config.pose
     build.stages["pose_space"] = VERSIONS["pose_space"]
     if pose.space != "fit":
-        data = read_result(build.store, f"pose-spaces/{pose.space}", "space")
-        if data is None:
-            raise ConfigError(f"pose.space: no pose space {pose.space!r} in {build.store.root}")
-        return pose.space, PoseSpace.from_bytes(data)
+        return pose.space, _given_space(build)
     train = [clip for clip in clips if clip.split == TRAIN and clip.crops]
     found = sum(len(clip.crops) for clip in train)
     if found < pose.clusters:
+        lines = "\n".join(what_became(videos, clips))
         raise BuildError(
             f"{found} training crops for pose.clusters={pose.clusters}: give more video, loosen "
-            "detector.threshold or clips.*, or lower pose.clusters"
+            f"detector.threshold or clips.*, or lower pose.clusters.\n{lines}"
         )
     key = _key(build, "pose_space", train, embedded, pose.clusters, pose.dimensions)[:16]
 
@@ -113,11 +124,32 @@ def pose_space(
             clusters=pose.clusters,
             dimensions=pose.dimensions,
             seed=build.config.seed,
+            made_of=_origin(build),
         ).to_bytes()
 
     data, computed = result(build.store, f"pose-spaces/{key}", "space", "safetensors", fit)
     build.progress.say(f"pose space {key} {'fitted' if computed else 'reused'}")
     return key, PoseSpace.from_bytes(data)
+
+
+def _given_space(build: Context) -> PoseSpace:
+    asked = build.config.pose.space
+    data = read_result(build.store, f"pose-spaces/{asked}", "space")
+    if data is None:
+        raise ConfigError(f"pose.space: no pose space {asked!r} in {build.store.root}")
+    space = PoseSpace.from_bytes(data)
+    if space.made_of != _origin(build):
+        raise ConfigError(
+            f"pose.space: {asked} was fitted on features of another embedder: use the embedder.* "
+            "and image.size that it was fitted with, or pose.space=fit"
+        )
+    return space
+
+
+def _origin(build: Context) -> str:
+    """Digest of what the features are made by."""
+    stage = embed_stage(build)
+    return digest([stage.version, stage.settings(), stage.weights()])
 
 
 def neighbours(

@@ -23,8 +23,9 @@ def fetch_source(build: Context) -> Found:
 
 
 def _folder(build: Context) -> Found:
+    videos.check_split(build)
     annotations = videos.read_source_annotations(build)
-    found = videos.fetch(build, videos.list_source(build))
+    found = videos.fetch(build, videos.list_source(build), annotations)
     videos.match_annotations(build, found, annotations)
     return found, annotations
 

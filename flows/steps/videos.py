@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,11 +15,31 @@ from idpose_core.stages.fetch import FetchFolder
 from idpose_core.video.annotations import AnnotationTrack, read_annotations
 from idpose_core.video.folder import MediaFile, list_videos
 from idpose_core.video.footage import find_near_duplicates
+from storage.datasets import DatasetError, read_manifest
 from storage.digests import digest
+from storage.logs import entries
 from storage.reasons import Status
 from storage.shards import Item, Outcome, read_rows
 
 Annotations = Mapping[str, Sequence[AnnotationTrack]]
+
+
+def check_split(build: Context) -> None:
+    """Refuse a share that would turn committed test videos into training data.
+
+    Raises:
+        ConfigError: An earlier version of this dataset has a larger share of test videos.
+    """
+    name, earlier = build.config.name, []
+    for version in {entry["version"] for entry in entries(build.store, f"datasets/{name}/log")}:
+        with suppress(DatasetError):  # a damaged version is told where it is read, not here
+            manifest = read_manifest(build.store, f"{name}@{version}")
+            earlier.append(float(manifest["config"]["test_share"]))
+    if build.config.test_share < max(earlier, default=0.0):
+        raise ConfigError(
+            f"test_share={build.config.test_share} would turn test videos of earlier versions of "
+            f"{name} into training data: keep {max(earlier)}, or take another name"
+        )
 
 
 def list_source(build: Context) -> list[MediaFile]:
@@ -30,8 +51,11 @@ def list_source(build: Context) -> list[MediaFile]:
     folder = build.config.source.path
     if folder is None:
         raise ConfigError("source.path is not set: use --set source.path=FOLDER")
+    root = build.store.local_path(".")
+    if root is not None and root.resolve() == Path(folder).resolve():
+        raise ConfigError(f"the root is the folder of the videos, {folder}: give another --root")
     try:
-        files = list_videos(Path(folder))
+        files = list_videos(Path(folder), leave_out=root)
     except ValueError as error:
         raise ConfigError(f"source.path: {error}") from error
     if not files:
@@ -70,7 +94,9 @@ def fetch_items(build: Context, files: Sequence[MediaFile]) -> list[Item]:
     return [Item(asdict(file), {"path": str(source_path(build, file))}) for file in files]
 
 
-def fetch(build: Context, files: Sequence[MediaFile]) -> list[Video]:
+def fetch(
+    build: Context, files: Sequence[MediaFile], annotations: Annotations | None
+) -> list[Video]:
     """Open every file; byte-identical files count once."""
     items = fetch_items(build, files)
     outcomes = build.run(FetchFolder(), items)
@@ -78,7 +104,6 @@ def fetch(build: Context, files: Sequence[MediaFile]) -> list[Video]:
     found = {
         outcome.row_key: rows[0] for outcome, rows in read_rows(build.store, outcomes, columns)
     }
-    originals: dict[str, Video] = {}
     videos = []
     for file, item, outcome in zip(files, items, outcomes, strict=True):
         video = Video(
@@ -96,11 +121,19 @@ def fetch(build: Context, files: Sequence[MediaFile]) -> list[Video]:
         video.split = split_of(video.video_id, build.config.test_share)
         video.duration_ms = media["duration_ms"]
         video.width, video.height = media["width"], media["height"]
-        # The files come sorted by name: of equal files the first is the original.
+    _drop_equal_files(videos, annotations)
+    return videos
+
+
+def _drop_equal_files(videos: Sequence[Video], annotations: Annotations | None) -> None:
+    """Keep one of equal files: one that the annotations name, of these the first by name."""
+    originals: dict[str, Video] = {}
+    good = [video for video in videos if video.status is Status.OK]
+    for video in sorted(good, key=lambda v: (not tracks_of(v, annotations), v.source_uri)):
         original = originals.setdefault(video.video_id, video)
         if original is not video:
+            video.video_id = f"duplicate-{digest(video.source_uri)}"
             video.reject(Status.DUPLICATE, f"same bytes as {original.source_uri}")
-    return videos
 
 
 def match_annotations(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,19 @@ def reject_videos_without_clips(videos: Sequence[Video], clips: Sequence[Clip]) 
         if video.status is Status.OK and mine and not any(clip.crops for clip in mine):
             longest = max(mine, key=lambda clip: (clip.frames, clip.clip_id))
             video.reject(longest.status, _in_words(mine, longest))
+
+
+def what_became(videos: Sequence[Video], clips: Sequence[Clip]) -> Iterator[str]:
+    """What became of the input, in lines: counts by status, and for each reason its first case."""
+    rooms: tuple[tuple[str, Sequence[Video | Clip]], ...] = (("videos", videos), ("clips", clips))
+    for what, records in rooms:
+        counts = Counter(record.status.value for record in records)
+        yield f"  {what}: " + (", ".join(f"{n} {s}" for s, n in counts.most_common()) or "none")
+        first = {record.status: record.detail for record in reversed(records)}
+        for status, detail in sorted(first.items()):
+            if status is not Status.OK and detail:
+                # Of a traceback the last line says what happened.
+                yield f"    {status.value}, the first: {detail.strip().splitlines()[-1]}"
 
 
 def _in_words(clips: Sequence[Clip], longest: Clip) -> str:

@@ -49,7 +49,7 @@ def dataset_card(
         f"- Source: `{config['source']['kind']}`, licence of the videos: {licence}",
         f"- Detector: `{config['detector']['kind']}` at {config['detector']['threshold']}",
         f"- Embedder: `{config['embedder']['kind']}`, masks: `{config['embedder']['masks']}`, "
-        f"{config['pose']['clusters']} pose clusters",
+        f"{max(map(len, statistics['cluster_sizes'].values()), default=0)} pose clusters",
         "",
         "| | train | test |",
         "|---|---|---|",

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,8 @@ class PoseSpace:
             magnitude of each is positive. A row is zero where the data has no variance left.
         centroids: float32 [M, k], unit vectors (zero only when no training row differs from the
             mean).
+        made_of: digest (32 hexadecimal characters) of the features that it was fitted on: of the
+            embedder, its settings and its weights. Features of another origin do not belong here.
 
     All values are multiples of 2**-24 (see `widen`).
     """
@@ -58,11 +61,15 @@ class PoseSpace:
     mean: Float32
     components: Float32
     centroids: Float32
+    made_of: str = "0" * 32
 
     def to_bytes(self) -> bytes:
         """Return the space as safetensors; the same space gives the same bytes."""
         # No metadata: safetensors writes it in the order of a hash map, which changes.
-        arrays = {"mean": self.mean, "components": self.components, "centroids": self.centroids}
+        arrays: dict[str, npt.NDArray[Any]] = {
+            name: getattr(self, name) for name in ("mean", "components", "centroids")
+        }
+        arrays["made_of"] = np.frombuffer(bytes.fromhex(self.made_of), np.uint8)
         return safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()})
 
     @classmethod
@@ -76,11 +83,14 @@ class PoseSpace:
             arrays = safetensors.numpy.load(data)
         except safetensors.SafetensorError as error:
             raise ValueError(f"not a pose space: {error}") from error
-        if set(arrays) != {"mean", "components", "centroids"}:
+        if set(arrays) != {"mean", "components", "centroids", "made_of"}:
             raise ValueError(f"not a pose space: it holds {sorted(arrays)}")
-        space = cls(**arrays)
+        made_of = arrays.pop("made_of")
+        space = cls(**arrays, made_of=made_of.tobytes().hex())
         fits = (
             all(array.dtype == np.float32 for array in arrays.values())
+            and made_of.dtype == np.uint8
+            and made_of.shape == (16,)
             and space.mean.ndim == 1
             and space.components.ndim == space.centroids.ndim == 2
             and space.components.shape[1] == len(space.mean)
@@ -135,6 +145,7 @@ def fit_pose_space(
     clusters: int,
     dimensions: int = 512,
     seed: int,
+    made_of: str = "0" * 32,
 ) -> PoseSpace:
     """Fit projection and centroids on training rows.
 
@@ -145,6 +156,7 @@ def fit_pose_space(
         dimensions: dimensions wanted of the projection; k = min(dimensions, N - 1, D) are kept,
             at least one.
         seed: chooses the rows that PCA sees (when N > 8192) and the first centroids.
+        made_of: digest of the features' origin, see PoseSpace.
 
     Returns:
         The pose space. The same input gives the same bits on one machine, whatever its threads.
@@ -160,7 +172,7 @@ def fit_pose_space(
         components = _on_grid(_principal_components(features, rows, mean, k))
         unclustered = PoseSpace(mean, components, np.zeros((0, k), np.float32))
         centroids = _spherical_kmeans(project(unclustered, features), clusters, seed)
-    return PoseSpace(mean, components, centroids)
+    return PoseSpace(mean, components, centroids, made_of)
 
 
 def project(space: PoseSpace, features: Features) -> Float32:

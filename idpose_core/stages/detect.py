@@ -14,7 +14,7 @@ import pyarrow as pa
 from idpose_core.instances.boxes import Detection
 from idpose_core.instances.detectors import Detector, DetectorKind, load_detector
 from idpose_core.stages.link import BOX
-from idpose_core.video.decoding import sample_frames
+from idpose_core.video.decoding import check_decoder, sample_frames
 from idpose_core.video.footage import perceptual_hash, scene_cuts
 from idpose_core.video.frames import Frame, Image
 from storage.shards import RowStage
@@ -65,6 +65,12 @@ class DetectObjects(RowStage):
     def weights(self) -> Mapping[str, str]:
         """The detector's weights."""
         return {self.kind: self.weights_sha256} if self.weights_sha256 else {}
+
+    def prepare(self) -> None:
+        """Load the decoder's package and the detector."""
+        check_decoder(self.decoder)
+        if self.kind != "annotations":
+            _detector(self.kind, self.weights_path, self.floor, self.device)
 
     def compute(
         self, row: Mapping[str, Any], location: Mapping[str, Any]

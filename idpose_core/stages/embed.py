@@ -48,6 +48,20 @@ class EmbedCrops(RowStage):
         """The embedder's weights."""
         return {self.kind: self.weights_sha256} if self.weights_sha256 else {}
 
+    def prepare(self) -> None:
+        """Load the embedder."""
+        self._load()
+
+    def _load(self) -> Embedder:
+        return _embedder(
+            self.kind,
+            self.weights_path,
+            self.image_size,
+            self.masked,
+            self.silhouette,
+            self.device,
+        )
+
     def compute(
         self, row: Mapping[str, Any], location: Mapping[str, Any]
     ) -> Sequence[Mapping[str, Any]]:
@@ -59,14 +73,7 @@ class EmbedCrops(RowStage):
             found = read_located(location["masks"], ["crop_id", "mask"])
             by_crop = {mask["crop_id"]: mask["mask"] for mask in found}
             masks = np.stack([decode_png(by_crop[crop["crop_id"]]) > 0 for crop in crops])
-        embedder = _embedder(
-            self.kind,
-            self.weights_path,
-            self.image_size,
-            self.masked,
-            self.silhouette,
-            self.device,
-        )
+        embedder = self._load()
         features = embedder.embed(pictures, masks).astype("<f2")
         return [
             {"crop_id": crop["crop_id"], "feature": feature.tobytes()}

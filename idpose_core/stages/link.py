@@ -49,7 +49,7 @@ class LinkClips(RowStage):
     filters: ClipFilters
 
     name: ClassVar[str] = "link"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     shard_rows: ClassVar[int] = 32
     columns: ClassVar[pa.Schema] = pa.schema(
         [
@@ -74,35 +74,53 @@ class LinkClips(RowStage):
     ) -> Sequence[Mapping[str, Any]]:
         """One row a clip; clips that fail a filter carry their reason in ``clip_status``."""
         frames = read_frames(location)
-        tracks = self._tracks(frames, row["tracks"])
+        if row["tracks"] is not None:
+            return [self._annotated(row["video_id"], frames, plain) for plain in row["tracks"]]
+        tracks = link_over_time(frames, classes=frozenset(self.classes), threshold=self.threshold)
         if not tracks:
             raise self._nothing(frames)
         return [self._clip(row["video_id"], track) for track in tracks]
 
-    def _tracks(self, frames: Sequence[FrameDetections], annotated: Any) -> list[Track]:
-        classes = frozenset(self.classes)
-        if annotated is None:
-            return link_over_time(frames, classes=classes, threshold=self.threshold)
-        followed = []
-        for plain in annotated:
-            annotation = track_from_plain(plain)
-            if self.boxes_from_annotation:
-                track: Track | None = tracks_from_annotation(frames, annotation)
-            else:
-                track = follow_annotation(
-                    frames,
-                    annotation,
-                    classes=classes,
-                    threshold=self.threshold,
-                    min_iou=self.min_iou,
-                )
-            if track is not None and track.observations:
-                followed.append(track)
-        return followed
+    def _annotated(
+        self, video_id: str, frames: Sequence[FrameDetections], plain: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The clip of one annotated object; every one has a row, be it without a single frame."""
+        annotation = track_from_plain(plain)
+        if self.boxes_from_annotation:
+            track = tracks_from_annotation(frames, annotation)
+        else:
+            track = follow_annotation(
+                frames,
+                annotation,
+                classes=frozenset(self.classes),
+                threshold=self.threshold,
+                min_iou=self.min_iou,
+            )
+        if track is not None:
+            return self._clip(video_id, track)
+        inside = [f for f in frames if annotation.box_at(f.timestamp_ms) is not None]
+        if not inside:
+            status, detail = Status.NO_TRACK, "no sampled frame lies where the object is annotated"
+        else:
+            status = Status.NO_DETECTION
+            detail = (
+                f"in none of {len(inside)} frames a detection of {self.threshold} and more "
+                "overlaps the annotated box"
+            )
+        what = [video_id, annotation.object_id, annotation.class_name]
+        return {
+            "clip_id": digest([*what, annotation.start_ms, annotation.end_ms])[:16],
+            "class_name": annotation.class_name,
+            "object_id": annotation.object_id,
+            "start_ms": annotation.start_ms,
+            "end_ms": annotation.end_ms,
+            "frames": 0,
+            "clip_status": status.value,
+            "clip_detail": detail,
+            "observations": [],
+        }
 
     def _nothing(self, frames: Sequence[FrameDetections]) -> Unusable:
-        if self.boxes_from_annotation:
-            return Unusable(Status.NO_TRACK, "no sampled frame lies inside an annotated segment")
         scores = [
             detection.score
             for frame in frames

@@ -18,6 +18,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import IO
 
@@ -45,6 +46,19 @@ def probe(path: str, *, deadline_s: float = 60) -> VideoInfo:
     """
     [(header, _)] = _ask({"ask": "info", "path": path}, deadline_s)
     return VideoInfo(**{name: value for name, value in header.items() if name != "kind"})
+
+
+def check_decoder(decoder: str) -> None:
+    """Load a decoder's package, so that a missing one is told before a build.
+
+    Raises:
+        ImportError: It is not installed; the message names the command.
+        ValueError: There is no decoder of this name.
+    """
+    if decoder not in DECODERS:
+        raise ValueError(f"no decoder {decoder!r}: choose from {', '.join(DECODERS)}")
+    if decoder != "pyav":
+        import_module(f"idpose_core.video.decoder_{decoder}").load()
 
 
 def sample_frames(

@@ -26,7 +26,7 @@ class MediaFile:
     mtime_ns: int
 
 
-def list_videos(folder: Path) -> list[MediaFile]:
+def list_videos(folder: Path, *, leave_out: Path | None = None) -> list[MediaFile]:
     """List every regular file below a folder, whatever its extension, sorted by relative path.
 
     Left out: hidden files and folders, annotation tables and notes (.csv, .csv.gz, .txt, .md,
@@ -34,20 +34,25 @@ def list_videos(folder: Path) -> list[MediaFile]:
     followed either: its files are listed where they are. What cannot be read (no permission,
     broken link, a name that is not UTF-8) is listed with bytes = -1.
 
+    Args:
+        folder: Where the videos are.
+        leave_out: A folder below it that is not looked into: a root that lies among the videos.
+
     Raises:
         ValueError: There is no such folder.
     """
     if not folder.is_dir():
         raise ValueError(f"no such folder: {folder}")
     root = os.path.realpath(folder)
+    skipped = None if leave_out is None else os.path.realpath(leave_out)
     files = [
         MediaFile(_printable(os.path.relpath(path, root)), size, mtime_ns)
-        for path, size, mtime_ns in _walk(root, root)
+        for path, size, mtime_ns in _walk(root, root, skipped)
     ]
     return sorted(files, key=lambda file: file.relative_path)
 
 
-def _walk(root: str, folder: str) -> Iterator[tuple[str, int, int]]:
+def _walk(root: str, folder: str, skipped: str | None) -> Iterator[tuple[str, int, int]]:
     try:
         with os.scandir(folder) as entries:
             found = list(entries)
@@ -55,10 +60,10 @@ def _walk(root: str, folder: str) -> Iterator[tuple[str, int, int]]:
         yield folder, -1, 0
         return
     for entry in found:
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or entry.path == skipped:
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(root, entry.path)
+            yield from _walk(root, entry.path, skipped)
         elif not entry.name.lower().endswith(_NOT_VIDEOS):
             yield from _file(root, entry.path)
 
