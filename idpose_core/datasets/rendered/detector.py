@@ -85,7 +85,7 @@ def for_training(frames: Sequence[TruthfulFrame]) -> list[LabelledFrame]:
 
 def render_training_world(folder: Path, processes: int) -> list[Path]:
     """Render cars and chairs of the training split. Returns the folders."""
-    cars, chairs = models_of("car", "train"), models_of("chair", "train", limit=120)
+    cars, chairs = models_of("car", "train"), models_of("chair", "train", limit=60)
     for kind, models, scenes in (("car", cars, 3), ("chair", chairs, 1)):
         write_rendered_videos(
             folder / f"train-{kind}",
@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--processes", type=int, default=1)
     arguments = parser.parse_args()
     folders = render_training_world(arguments.folder, arguments.processes)
