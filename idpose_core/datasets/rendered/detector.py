@@ -39,11 +39,15 @@ class TruthfulFrame:
     """A frame of a rendered video with its objects.
 
     Attributes:
+        video: Name of the video.
+        timestamp_ms: Presentation time.
         image: uint8 [H, W, 3], RGB.
         wanted: Rows of the truth whose object is visible to ``SEEN`` or more.
         tolerated: Rows of objects between ``HIDDEN`` and ``SEEN``.
     """
 
+    video: str
+    timestamp_ms: int
     image: Any
     wanted: Sequence[dict[str, Any]]
     tolerated: Sequence[dict[str, Any]]
@@ -61,7 +65,7 @@ def read_frames(folder: Path) -> list[TruthfulFrame]:
             there = [row for row in truth[frame.timestamp_ms] if row["xmin"] is not None]
             wanted = [row for row in there if row["visible_share"] >= SEEN]
             some = [row for row in there if HIDDEN <= row["visible_share"] < SEEN]
-            frames.append(TruthfulFrame(frame.image, wanted, some))
+            frames.append(TruthfulFrame(video, frame.timestamp_ms, frame.image, wanted, some))
     return frames
 
 
