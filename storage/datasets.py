@@ -8,8 +8,8 @@ it was built.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,18 +17,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage import logs
-from storage.digests import canonical, content_digest, digest, sha256
+from storage.digests import content_digest, digest, sha256
+from storage.errors import DatasetError as DatasetError
+from storage.manifests import (
+    beside,
+    check_entry,
+    damaged_documents,
+    damaged_files,
+    file_entries,
+    file_entry,
+    load_manifest,
+    read_checked,
+)
+from storage.manifests import verify as verify
 from storage.objects import Store
 from storage.parquet import from_parquet, to_parquet
 from storage.reasons import Status
+from storage.results import find_result
 from storage.schemas import CONTENT_COLUMNS, SCHEMA_VERSION, TABLES
 
 _ROWS_PER_FILE = 100_000
 _UNASSIGNED = "unassigned"  # rows of videos that could not be read have no split
 
 
-class DatasetError(Exception):
-    """A dataset is missing, incomplete or damaged; the message names what and the remedy."""
+def _no_documents(tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,8 @@ class Draft:
         stages: Version of every stage.
         environment: Versions of the libraries that the content depends on.
         lineage: What this version was made from.
-        documents: Further files of the version (README.md, report.html).
+        documents: Makes the further files of the version (README.md, report.html) from its
+            tables. A later build makes them anew from the committed tables.
     """
 
     name: str
@@ -58,7 +72,7 @@ class Draft:
     stages: Mapping[str, int]
     environment: Mapping[str, str]
     lineage: Mapping[str, Any]
-    documents: Mapping[str, bytes] = field(default_factory=dict)
+    documents: Callable[[Mapping[str, pa.Table]], Mapping[str, bytes]] = _no_documents
 
     @property
     def content_digest(self) -> str:
@@ -90,17 +104,26 @@ class Committed:
 def commit(store: Store, draft: Draft) -> Committed:
     """Write the tables, then the manifest, then the log entry.
 
+    Of a version that exists, what is missing or damaged is put back as it was.
+
     Raises:
-        DatasetError: An object that the manifest names is not there or is damaged.
+        DatasetError: An object that the manifest names is not there or is damaged, or the
+            manifest or the log is.
     """
     folder = f"datasets/{draft.name}/{draft.version}"
-    existing = _try_read(store, f"{folder}/manifest.json")
-    if existing is not None and not verify(store, existing):
-        manifest, created = existing, False
+    manifest, created = load_manifest(store, f"{folder}/manifest.json"), False
+    if manifest is None:
+        manifest, created = _publish(store, draft, folder)
+        problems = damaged_files(store, manifest)
     else:
-        manifest, created = _publish(store, draft, folder, existing)
-        if problems := verify(store, manifest):
-            raise DatasetError("; ".join(problems))
+        problems = damaged_files(store, manifest)
+        if problems:
+            _restore_tables(store, draft, folder, manifest, {path for path, _ in problems})
+            problems = damaged_files(store, manifest)
+    if problems:
+        raise DatasetError("; ".join(problem for _, problem in problems))
+    if not created:
+        _restore_documents(store, draft, folder, manifest)
     _point_to(store, draft, folder, manifest)
     return Committed(draft.version, folder, manifest, created)
 
@@ -109,7 +132,7 @@ def read_manifest(store: Store, dataset: str) -> dict[str, Any]:
     """The manifest of ``name`` (its latest version) or ``name@version``.
 
     Raises:
-        DatasetError: There is no such dataset, or the manifest is damaged.
+        DatasetError: There is no such dataset, or its manifest or the log is damaged.
     """
     name, _, version = dataset.partition("@")
     if not version:
@@ -117,7 +140,7 @@ def read_manifest(store: Store, dataset: str) -> dict[str, Any]:
         if entry is None:
             raise DatasetError(f"no dataset {name!r} in {store.root}: build it with `idpose build`")
         version = entry["version"]
-    manifest = _try_read(store, f"datasets/{name}/{version}/manifest.json")
+    manifest = load_manifest(store, f"datasets/{name}/{version}/manifest.json")
     if manifest is None:
         raise DatasetError(f"no committed version {version!r} of dataset {name!r} in {store.root}")
     return manifest
@@ -141,7 +164,7 @@ def read_table(
         name = entry["path"].rsplit("/", 1)[-1]
         if split is not None and not name.startswith(f"{split}-"):
             continue
-        parts.append(from_parquet(_read_checked(store, entry), columns))
+        parts.append(from_parquet(read_checked(store, entry), columns))
     if parts:
         return pa.concat_tables(parts)
     empty = TABLES[table].empty_table()
@@ -153,25 +176,24 @@ def latest_observation(store: Store, manifest: Mapping[str, Any]) -> dict[str, p
 
     A build that meets further broken files, and nothing else new, gives the version that exists;
     what it saw is kept beside the version, and its log entry names it.
+
+    Raises:
+        DatasetError: A file or an entry of the log is missing or damaged.
     """
     history = logs.entries(store, f"datasets/{manifest['name']}/log")
     mine = [entry for entry in history if entry["version"] == manifest["version"]]
     observed = mine[-1].get("observed") if mine else None
     if observed is None:
         return {name: read_table(store, manifest, name) for name in ("videos", "clips")}
-    return {name: from_parquet(_read_checked(store, entry)) for name, entry in observed.items()}
-
-
-def verify(store: Store, manifest: Mapping[str, Any]) -> list[str]:
-    """Check every object that the manifest names. Returns one line for each that is not right."""
-    problems = []
-    for entries in manifest["tables"].values():
-        for entry in entries:
-            try:
-                _read_checked(store, entry)
-            except DatasetError as error:
-                problems.append(str(error))
-    return problems
+    try:
+        for name in ("videos", "clips"):
+            check_entry(observed[name], f"observed.{name}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(
+            f"datasets/{manifest['name']}/log: an entry of {manifest['version']} has a damaged "
+            f"`observed` ({error}): take it out of the entry"
+        ) from error
+    return {name: from_parquet(read_checked(store, entry)) for name, entry in observed.items()}
 
 
 def attrition(table: pa.Table) -> dict[str, int]:
@@ -188,15 +210,18 @@ def _good_rows(name: str, table: pa.Table) -> pa.Table:
     return good.filter(pc.greater(good["clips"], 0)) if name == "videos" else good
 
 
-def _publish(
-    store: Store, draft: Draft, folder: str, damaged: Mapping[str, Any] | None
-) -> tuple[dict[str, Any], bool]:
-    tables = {
-        name: _publish_table(store, folder, name, draft.tables[name], damaged) for name in TABLES
-    }
+def _publish(store: Store, draft: Draft, folder: str) -> tuple[dict[str, Any], bool]:
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+    for name, path, rows, data in _table_files(draft, folder):
+        tables[name].append({**_publish_file(store, path, data), "rows": rows})
     tables["pictures"] = [_shard_entry(store, path) for path in sorted(set(draft.pictures))]
-    for name, data in draft.documents.items():
-        store.publish(f"{folder}/{name}", data)
+    space = find_result(store, f"pose-spaces/{draft.pose_space}", "space")
+    if space is None:
+        raise DatasetError(f"pose space {draft.pose_space} vanished before the commit: build again")
+    documents = [
+        {**_publish_file(store, f"{folder}/{name}", data), "name": name}
+        for name, data in draft.documents(draft.tables).items()
+    ]
     manifest = {
         "name": draft.name,
         "version": draft.version,
@@ -207,57 +232,87 @@ def _publish(
         "stages": draft.stages,
         "environment": draft.environment,
         "tables": tables,
+        "documents": documents,
         "observed": _observation_digest(draft),
         "pose_space": draft.pose_space,
+        "pose_space_file": file_entry(*space),
         "statistics": draft.statistics,
         "lineage": draft.lineage,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    for entries in tables.values():
-        for entry in entries:
-            if not store.exists(entry["path"]):
-                raise DatasetError(f"{entry['path']} vanished before the commit: build again")
+    for entry in (*file_entries(manifest), *documents):
+        if not store.exists(entry["path"]):
+            raise DatasetError(f"{entry['path']} vanished before the commit: build again")
     text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
     created = store.publish(f"{folder}/manifest.json", text)
-    committed = _try_read(store, f"{folder}/manifest.json")
+    committed = load_manifest(store, f"{folder}/manifest.json")
     if committed is None:
         raise DatasetError(f"{folder}/manifest.json cannot be read back")
     return committed, created
 
 
-def _publish_table(
-    store: Store, folder: str, name: str, table: pa.Table, damaged: Mapping[str, Any] | None
-) -> list[dict[str, Any]]:
-    table = table.cast(TABLES[name])
-    splits = pc.fill_null(table["split"], _UNASSIGNED)
-    entries = []
-    for split in sorted(set(splits.to_pylist())):
-        part = table.filter(pc.equal(splits, split))
-        files = -(-part.num_rows // _ROWS_PER_FILE)
-        for index in range(files):
-            rows = part.slice(index * _ROWS_PER_FILE, _ROWS_PER_FILE)
-            path = f"{folder}/{name}/{split}-{index:05d}-of-{files:05d}.parquet"
-            entries.append(_publish_part(store, path, rows, damaged))
-    return entries
+def _table_files(draft: Draft, folder: str) -> Iterator[tuple[str, str, int, bytes]]:
+    """The files of all tables: name of the table, path, rows, bytes."""
+    for name, schema in TABLES.items():
+        table = draft.tables[name].cast(schema)
+        splits = pc.fill_null(table["split"], _UNASSIGNED)
+        for split in sorted(set(splits.to_pylist())):
+            part = table.filter(pc.equal(splits, split))
+            files = -(-part.num_rows // _ROWS_PER_FILE)
+            for index in range(files):
+                rows = part.slice(index * _ROWS_PER_FILE, _ROWS_PER_FILE)
+                path = f"{folder}/{name}/{split}-{index:05d}-of-{files:05d}.parquet"
+                yield name, path, rows.num_rows, to_parquet(rows)
 
 
-def _publish_part(
-    store: Store, path: str, rows: pa.Table, damaged: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    data = to_parquet(rows)
-    entry = {"path": path, "rows": rows.num_rows, "bytes": len(data), "sha256": sha256(data)}
-    if damaged is not None:
-        # The version is committed: its files may be put back as they were, never changed.
-        named = {e["path"]: e for entries in damaged["tables"].values() for e in entries}
-        if named.get(path, {}).get("sha256") == entry["sha256"]:
-            store.replace(path, data)
-        return entry
-    if not store.publish(path, data) and sha256(store.read(path)) != entry["sha256"]:
+def _publish_file(store: Store, path: str, data: bytes) -> dict[str, Any]:
+    if not store.publish(path, data) and store.read(path) != data:
         # Left by a build that was stopped before its manifest and saw other failures: the
         # manifest names the files, so this one goes beside it.
-        entry["path"] = path.replace(".parquet", f"-{entry['sha256'][:8]}.parquet")
-        store.publish(entry["path"], data)
-    return entry
+        path = beside(path, data)
+        store.publish(path, data)
+    return file_entry(path, data)
+
+
+def _restore_tables(
+    store: Store, draft: Draft, folder: str, manifest: Mapping[str, Any], damaged: set[str]
+) -> None:
+    """Put damaged files of a committed version back as they were; they are never changed."""
+    wanted = {e["sha256"]: e["path"] for e in file_entries(manifest) if e["path"] in damaged}
+    for _, _, _, data in _table_files(draft, folder):
+        path = wanted.get(sha256(data))
+        if path is not None:
+            store.replace(path, data)
+
+
+def _restore_documents(
+    store: Store, draft: Draft, folder: str, manifest: Mapping[str, Any]
+) -> None:
+    """Put card and page of a committed version back, made anew from its own tables.
+
+    Another version of idpose may make other bytes of the same tables: these go beside.
+    """
+    damaged = {name for name, _ in damaged_documents(store, manifest)}
+    listed = manifest.get("documents")
+    if not damaged and (listed is not None or store.exists(f"{folder}/README.md")):
+        return
+    made = draft.documents({name: read_table(store, manifest, name) for name in TABLES})
+    if listed is None:  # one of the first manifests
+        for name, data in made.items():
+            store.publish(f"{folder}/{name}", data)
+        return
+    for entry in listed:
+        name, path = entry["name"], entry["path"]
+        if name not in damaged or name not in made:
+            continue
+        data = made[name]
+        if sha256(data) != entry["sha256"]:
+            store.publish(beside(f"{folder}/{name}", data), data)
+            continue
+        if store.exists(path) and (found := store.read(path)):
+            # Somebody may have written in it.
+            store.publish(f"{path}.{sha256(found)[:8]}.kept", found)
+        store.replace(path, data)
 
 
 def _shard_entry(store: Store, path: str) -> dict[str, Any]:
@@ -271,26 +326,30 @@ def _point_to(store: Store, draft: Draft, folder: str, manifest: Mapping[str, An
     log = f"datasets/{draft.name}/log"
     last = logs.last_entry(store, log)
     observation = _observation_digest(draft)
-    if last is None or (last["version"], last["observation"]) != (draft.version, observation):
+    # A rollback is an entry with a version and nothing else.
+    pointed = (last["version"], last.get("observation")) if last is not None else None
+    if pointed != (draft.version, observation):
         entry: dict[str, Any] = {
             "version": draft.version,
             "observation": observation,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        if observation != manifest["observed"]:
+        if observation != manifest.get("observed"):
             entry["observed"] = {
-                name: _publish_part(
+                name: _publish_file(
                     store,
                     f"{folder}/observed/{observation}-{name}.parquet",
-                    draft.tables[name].cast(TABLES[name]),
-                    None,
+                    to_parquet(draft.tables[name].cast(TABLES[name])),
                 )
                 for name in ("videos", "clips")
             }
         logs.append_entry(store, log, entry)
     newest = logs.last_entry(store, log)
+    latest = f"datasets/{draft.name}/latest"
     if newest is not None:
-        store.replace(f"datasets/{draft.name}/latest", newest["version"].encode() + b"\n")
+        text = newest["version"].encode() + b"\n"
+        if not store.exists(latest) or store.read(latest) != text:
+            store.replace(latest, text)
 
 
 def _observation_digest(draft: Draft) -> str:
@@ -300,26 +359,3 @@ def _observation_digest(draft: Draft) -> str:
         "clips": ("clip_id", "status"),
     }
     return content_digest({name: draft.tables[name] for name in columns}, columns)[:16]
-
-
-def _try_read(store: Store, path: str) -> dict[str, Any] | None:
-    try:
-        text = store.read(path)
-    except FileNotFoundError:
-        return None
-    try:
-        manifest: dict[str, Any] = json.loads(text)
-        canonical(manifest["tables"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path} is damaged ({error}): delete it and build again") from error
-    return manifest
-
-
-def _read_checked(store: Store, entry: Mapping[str, Any]) -> bytes:
-    try:
-        data = store.read(entry["path"])
-    except OSError as error:
-        raise DatasetError(f"{entry['path']} is missing: the same build restores it") from error
-    if sha256(data) != entry["sha256"]:
-        raise DatasetError(f"{entry['path']} is damaged: the same build restores it")
-    return data

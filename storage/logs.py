@@ -1,6 +1,7 @@
 """Pointer logs: numbered entries that are only ever added; the highest number wins.
 
-A pointer such as "the latest version" is the last entry of its log. A rollback is a new entry.
+A pointer such as "the latest version" is the last entry of its log. A rollback is a new entry;
+``{"version": "..."}`` is enough of one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from storage.digests import canonical
+from storage.errors import DamageError
 from storage.objects import Store
 
 
@@ -25,19 +27,42 @@ def append_entry(store: Store, folder: str, entry: Mapping[str, Any]) -> int:
 
 
 def last_entry(store: Store, folder: str) -> dict[str, Any] | None:
-    """The entry with the highest number, or None where the log is empty."""
+    """The entry with the highest number, or None where the log is empty.
+
+    Raises:
+        DamageError: That entry names no version.
+    """
     number = _last_number(store, folder)
     return read_entry(store, folder, number) if number else None
 
 
 def read_entry(store: Store, folder: str, number: int) -> dict[str, Any]:
-    """One entry. Raises FileNotFoundError where there is no such number."""
-    entry: dict[str, Any] = json.loads(store.read(_path(folder, number)))
+    """One entry.
+
+    Raises:
+        FileNotFoundError: There is no such number.
+        DamageError: It names no version.
+    """
+    path = _path(folder, number)
+    text = store.read(path)
+    try:
+        entry = json.loads(text)
+    except ValueError:
+        entry = None
+    if not isinstance(entry, dict) or not isinstance(entry.get("version"), str):
+        raise DamageError(
+            f'{path} is not an entry such as {{"version": "..."}}: move it away (the entry before '
+            "it counts then) or correct it"
+        )
     return entry
 
 
 def entries(store: Store, folder: str) -> list[dict[str, Any]]:
-    """All entries, oldest first."""
+    """All entries, oldest first.
+
+    Raises:
+        DamageError: One of them names no version.
+    """
     return [read_entry(store, folder, number) for number in _numbers(store, folder)]
 
 
@@ -46,8 +71,13 @@ def _path(folder: str, number: int) -> str:
 
 
 def _numbers(store: Store, folder: str) -> list[int]:
-    stems = (path.rsplit("/", 1)[-1].removesuffix(".json") for path in store.list(folder))
-    return sorted(int(stem) for stem in stems if stem.isdecimal())
+    """The numbers of the entries; other files that lie there are none."""
+    found = []
+    for path in store.list(folder):
+        stem = path.rsplit("/", 1)[-1].removesuffix(".json")
+        if stem.isascii() and stem.isdecimal() and path == _path(folder, int(stem)):
+            found.append(int(stem))
+    return sorted(found)
 
 
 def _last_number(store: Store, folder: str) -> int:

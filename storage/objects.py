@@ -87,23 +87,29 @@ class Store:
             OSError: The bytes could not be written; nothing of this name was published then.
         """
         full = self._full(path)
-        if self._local:
-            return _publish_local(Path(full), data)
-        try:
-            self._fs.pipe_file(full, data, mode="create")
-        except FileExistsError:
-            return False
-        return True
+        with _naming(full):
+            if self._local:
+                return _publish_local(Path(full), data)
+            try:
+                self._fs.pipe_file(full, data, mode="create")
+            except FileExistsError:
+                return False
+            return True
 
     def replace(self, path: str, data: bytes) -> None:
-        """Overwrite the object atomically: only for caches that can be derived anew."""
+        """Overwrite the object atomically: only for caches that can be derived anew.
+
+        Raises:
+            OSError: The bytes could not be written; the object is as it was.
+        """
         full = self._full(path)
-        if not self._local:
-            self._fs.pipe_file(full, data)
-            return
-        temporary = _write_temporary(Path(full), data)
-        temporary.replace(full)
-        _sync_folder(temporary.parent)
+        with _naming(full):
+            if not self._local:
+                self._fs.pipe_file(full, data)
+                return
+            temporary = _write_temporary(Path(full), data)
+            temporary.replace(full)
+            _sync_folder(temporary.parent)
 
     def delete(self, path: str) -> None:
         """Remove the object; no error where it is gone already."""
@@ -115,6 +121,17 @@ class Store:
         if pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:
             raise ValueError(f"not a path below the root: {path!r}")
         return f"{self._base}/{pure}" if pure.parts else self._base
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """A full disk does not say which file it had no room for: the error gets its name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = path
+        raise
 
 
 def _publish_local(target: Path, data: bytes) -> bool:

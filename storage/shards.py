@@ -69,7 +69,7 @@ class RowStage(ABC):
         """SHA-256 of each weights file that the result depends on; enters every key."""
         return {}
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most stages load nothing
         """Load what ``compute`` needs, so that what is missing is told before hours of work.
 
         Raises:

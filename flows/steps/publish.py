@@ -48,14 +48,16 @@ def publish(
         "crops": crops,
         "triplets": triplets_table(sampled, crops),
     }
-    statistics = dataset_statistics(
-        tables,
-        {split: cluster_sizes(table, clusters) for split, table in retrieval.items()},
-        {split: triplets.balance(pool).to_dict() for split, (pool, triplets) in sampled.items()},
-    )
-    statistics["pools"] = {
-        split: triplets.pool.tolist() for split, (_, triplets) in sampled.items()
+    sizes = {split: cluster_sizes(table, clusters) for split, table in retrieval.items()}
+    balance = {
+        split: triplets.balance(pool).to_dict() for split, (pool, triplets) in sampled.items()
     }
+    pools = {split: triplets.pool.tolist() for split, (_, triplets) in sampled.items()}
+
+    def measure(tables: Mapping[str, pa.Table]) -> dict[str, Any]:
+        return {**dataset_statistics(tables, sizes, balance), "pools": pools}
+
+    statistics = measure(tables)
     draft = Draft(
         name=config.name,
         config=config.identity(),
@@ -67,9 +69,13 @@ def publish(
         environment=_environment(),
         lineage={"weights": build.weights, "pose_space": space_id},
     )
-    card = dataset_card(config.name, draft.version, statistics, config.identity())
-    page = dataset_page(build.store, f"{config.name} {draft.version}", tables, statistics)
-    documents = {"README.md": card.encode(), "report.html": page.encode()}
+
+    def documents(tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
+        statistics = measure(tables)
+        card = dataset_card(config.name, draft.version, statistics, config.identity())
+        page = dataset_page(build.store, f"{config.name} {draft.version}", tables, statistics)
+        return {"README.md": card.encode(), "report.html": page.encode()}
+
     return commit(build.store, replace(draft, documents=documents)), statistics
 
 

@@ -71,9 +71,11 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(OSError, match="No space"):
-        Store(tmp_path).publish("a", b"1")
-    assert list(tmp_path.iterdir()) == []
+    for write in (Store(tmp_path).publish, Store(tmp_path).replace):
+        with pytest.raises(OSError, match="No space") as raised:
+            write("a", b"1")
+        assert raised.value.filename == str(tmp_path / "a")
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_leftover_temporary_files_are_not_objects(tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from storage.datasets import DatasetError
+from storage.digests import sha256
 from storage.objects import Store
+from storage.parquet import from_parquet, to_parquet
 from storage.reasons import Status, Unusable
 from storage.results import result
 from storage.shards import (
@@ -210,3 +213,44 @@ def test_global_results_are_kept_and_repaired(store: Store) -> None:
     store.replace(path, b"fittee")
     assert result(store, "spaces/x", "space", "bin", compute) == (b"fitted", True)
     assert store.read(path) == b"fitted" and len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["x/notes.txt", "notes.txt", "notes.parquet", f"x/{'0' * 64}.parquet", "0" * 64]
+)
+def test_other_files_are_neither_shards_nor_removed(name: str, store: Store) -> None:
+    run(store, items(1))
+    store.publish(f"shards/squares/{name}", b"mine")
+    plan, _ = run(store, items(1))
+    assert plan.damaged == () and not plan.todo
+    assert store.read(f"shards/squares/{name}") == b"mine"
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "denied"), OSError(5, "I/O error")])
+def test_a_shard_that_cannot_be_read_now_is_not_removed(
+    error: OSError, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(store, items(1))
+    before = store.list("shards")
+
+    def refuse(*_: Any) -> Any:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "open", refuse)
+        patched.setattr(Store, "read", refuse)
+        with pytest.raises(OSError, match=error.strerror):
+            plan_stage(store, Squares(), items(1))
+    assert store.list("shards") == before
+
+
+def test_a_whole_shard_of_a_newer_version_is_not_removed(store: Store) -> None:
+    path = compute_shard(store, Squares(), plan_stage(store, Squares(), items(1)).todo[0])
+    rows = from_parquet(store.read(path)).to_pylist()
+    newer = pa.Table.from_pylist([{**row, "status": "of_tomorrow"} for row in rows])
+    data = to_parquet(newer)
+    store.delete(path)
+    store.publish(f"shards/squares/{sha256(data)}.parquet", data)
+    with pytest.raises(DatasetError, match=r"is whole and cannot be used .* update"):
+        plan_stage(store, Squares(), items(1))
+    assert store.exists(f"shards/squares/{sha256(data)}.parquet")
