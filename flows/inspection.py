@@ -11,39 +11,54 @@ from typing import Any
 
 from idpose_core.reports.gallery import dataset_page
 from storage.datasets import attrition, latest_observation, read_manifest, read_table, verify
+from storage.errors import DatasetError
 from storage.objects import Store
 
 
 def summary(store: Store, dataset: str) -> dict[str, Any]:
     """Statistics of a version, with every loss by reason and the files behind it.
 
+    ``problems`` has a line for each file of the version that is missing or damaged.
+
     Raises:
-        DatasetError: There is no such dataset.
+        DatasetError: There is no such dataset, or its manifest is damaged.
     """
     manifest = read_manifest(store, dataset)
-    observed = latest_observation(store, manifest)
     statistics = manifest["statistics"]
-    lost = [row for row in observed["videos"].to_pylist() if row["status"] != "ok"]
+    problems = verify(store, manifest)
+    try:
+        observed = latest_observation(store, manifest)
+    except DatasetError as error:
+        # The committed statistics stand in for tables that cannot be read.
+        observed = {}
+        problems += [str(error)] if str(error) not in problems else []
+    counted = {name: attrition(table) for name, table in observed.items()}
+    videos = observed["videos"].to_pylist() if observed else []
+    lost = [row for row in videos if row["status"] != "ok"]
     return {
         "dataset": manifest["name"],
         "version": manifest["version"],
         "content_digest": manifest["content_digest"],
         "created_at": manifest["created_at"],
-        "counts": statistics["counts"],
-        "attrition": {name: attrition(table) for name, table in observed.items()},
+        "counts": statistics.get("counts", {}),
+        "attrition": counted or statistics.get("attrition", {}),
         "lost_videos": [
             {key: row[key] for key in ("source_uri", "status", "reason_detail", "retryable")}
             for row in lost
         ],
-        "crops_per_clip": statistics["crops_per_clip"],
-        "cluster_sizes": statistics["cluster_sizes"],
-        "balance": statistics["balance"],
-        "problems": verify(store, manifest),
+        "crops_per_clip": statistics.get("crops_per_clip", {}),
+        "cluster_sizes": statistics.get("cluster_sizes", {}),
+        "balance": statistics.get("balance", {}),
+        "problems": problems,
     }
 
 
 def page(store: Store, dataset: str) -> str:
-    """The dataset as one HTML page, as it is now in the store."""
+    """The dataset as one HTML page, as it is now in the store.
+
+    Raises:
+        DatasetError: There is no such dataset, or a file that the page needs is damaged.
+    """
     manifest = read_manifest(store, dataset)
     tables = {name: read_table(store, manifest, name) for name in ("crops", "triplets")}
     tables |= latest_observation(store, manifest)
