@@ -88,12 +88,14 @@ def inspect(
     with _failures():
         store = Store(find_root(root))
         found = summary(store, dataset)
+        _show_summary(found)
         if html is not None:
             html.write_text(page(store, dataset), encoding="utf-8")
             console.print(f"wrote {html}")
-        _show_summary(found)
         if as_json:
             _print_json(found)
+        if found["problems"]:
+            raise DatasetError(f"{dataset} is damaged: {'; '.join(found['problems'][:3])}")
 
 
 @app.command()
