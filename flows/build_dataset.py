@@ -28,12 +28,14 @@ class BuildResult:
         statistics: Attrition and balance as this build saw them.
         shards: Shards of all row stages computed, reused and retried.
         damaged: Shards that were found damaged and were made again.
+        seconds: Time that each row stage took.
     """
 
     committed: Committed
     statistics: dict[str, Any]
     shards: dict[str, int]
     damaged: list[str]
+    seconds: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
         """The result as the command line prints it."""
@@ -50,6 +52,7 @@ class BuildResult:
             "attrition": attrition,
             "shards": self.shards,
             "damaged": self.damaged,
+            "seconds": {stage: round(took, 1) for stage, took in self.seconds.items()},
             "internal_errors": sum(
                 statuses.get("internal_error", 0) for statuses in attrition.values()
             ),
@@ -89,4 +92,4 @@ def build_dataset(
         for split, table in retrieval.items()
     }
     committed, statistics = publish(build, found, clips, retrieval, sampled, space_id, clusters)
-    return BuildResult(committed, statistics, build.shards, build.damaged)
+    return BuildResult(committed, statistics, build.shards, build.damaged, build.seconds)

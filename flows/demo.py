@@ -44,6 +44,10 @@ def run_demo(root: str, console: Console) -> dict[str, Any]:
         f"\n{counts['videos']} videos became {counts['clips']} clips, {counts['crops']} crops and "
         f"{counts['triplets']} balanced ID/pose/target triplets in {seconds:.0f} s."
     )
+    parts = ", ".join(f"{stage} {took:.0f} s" for stage, took in result["seconds"].items())
+    console.print(
+        f"  time:     {parts}, the rest {seconds - sum(result['seconds'].values()):.0f} s"
+    )
     console.print(f"  look:     {page}")
     console.print(f"  inspect:  idpose inspect {config.name} --root {root}")
     console.print(f"  query:    SELECT * FROM '{root}/{result['path']}/triplets/*.parquet'")

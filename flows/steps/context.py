@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -44,6 +45,7 @@ class Context:
         shards: Shards of all row stages so far: computed, reused, retried.
         damaged: Shards that were found damaged, and are made again.
         stages: Version of every stage that ran.
+        seconds: Time that each row stage took.
         needed: Stages that load networks or packages; they are tried before the first shard is
             computed, so that a wrong setup is told at once and not as rows that failed.
     """
@@ -58,10 +60,12 @@ class Context:
     damaged: list[str] = field(default_factory=list)
     stages: dict[str, int] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
     needed: tuple[RowStage, ...] = ()
 
     def run(self, stage: RowStage, items: Sequence[Item]) -> list[Outcome]:
         """Compute what is missing of a stage. Returns one outcome an item, in order."""
+        began = time.monotonic()
         plan = plan_stage(self.store, stage, items, shard_rows=self.config.run.shard_rows)
         self.progress.start(stage.name, len(plan.todo), plan.counts["reused"])
         if plan.todo:
@@ -77,6 +81,7 @@ class Context:
             self.shards[name] += count
         self.damaged.extend(plan.damaged)
         self.stages[stage.name] = stage.version
+        self.seconds[stage.name] = time.monotonic() - began
         self.weights.update(stage.weights())
         return outcomes
 
