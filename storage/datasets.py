@@ -142,7 +142,11 @@ def read_manifest(store: Store, dataset: str) -> dict[str, Any]:
         version = entry["version"]
     manifest = load_manifest(store, f"datasets/{name}/{version}/manifest.json")
     if manifest is None:
-        raise DatasetError(f"no committed version {version!r} of dataset {name!r} in {store.root}")
+        committed = ", ".join(f"{name}@{known}" for known in _versions(store, name)) or "none"
+        raise DatasetError(
+            f"no committed version {version!r} of dataset {name!r} in {store.root}; committed are "
+            f"{committed}"
+        )
     return manifest
 
 
@@ -201,6 +205,11 @@ def attrition(table: pa.Table) -> dict[str, int]:
     counts = pc.value_counts(table["status"]).to_pylist()
     counts.sort(key=lambda c: (-c["counts"], c["values"]))
     return {c["values"]: c["counts"] for c in counts}
+
+
+def _versions(store: Store, name: str) -> list[str]:
+    paths = (path.split("/") for path in store.list(f"datasets/{name}"))
+    return [parts[2] for parts in paths if len(parts) == 4 and parts[3] == "manifest.json"]
 
 
 def _good_rows(name: str, table: pa.Table) -> pa.Table:

@@ -46,7 +46,10 @@ def export_dataset(
             f"{destination.root} lies in the root {store.root}: give a folder outside of it"
         )
     if destination.list(""):
-        raise DatasetError(f"{destination.root} is not empty: give a new folder")
+        raise DatasetError(
+            f"{destination.root} is not empty: give a new folder, or delete what a stopped export "
+            "left there"
+        )
     card = read_document(store, manifest, "README.md").decode()
     splits: dict[str, int] = {}
     written: list[str] = []

@@ -150,6 +150,12 @@ def test_a_rollback_is_an_entry_with_a_version(store: Store, manifest: dict[str,
     assert read_manifest(store, "cars") == manifest
 
 
+def test_a_rollback_to_nowhere_tells_what_there_is(store: Store, manifest: dict[str, Any]) -> None:
+    store.publish("datasets/cars/log/00000002.json", b'{"version": "ffff"}')
+    with pytest.raises(DatasetError, match=f"'ffff'.*committed are cars@{manifest['version']}"):
+        read_manifest(store, "cars")
+
+
 def test_other_files_in_the_log_are_no_entries(store: Store, manifest: dict[str, Any]) -> None:
     for name in ("9.json", "00000009", "00000009.txt", "old/00000009.json", "٠٠٠٠٠٠٠٩.json"):
         store.publish(f"datasets/cars/log/{name}", b"{}")
