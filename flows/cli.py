@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from flows import configs
+from flows.messages import announce_interrupts, explain, print_error, terminal, visible
 from idpose_core.config import BuildConfig, ConfigError, parse_override
 from storage.datasets import DatasetError
 from storage.objects import Store
@@ -31,7 +30,7 @@ weights_app = typer.Typer(no_args_is_help=True, help="Pretrained networks.")
 app.add_typer(config_app, name="config")
 app.add_typer(weights_app, name="weights")
 
-console = Console(highlight=False, soft_wrap=True)
+console = terminal()
 
 ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="Built-in name or file")]
 SetOption = Annotated[
@@ -46,6 +45,7 @@ DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="NAME or
 
 def main() -> None:
     """Entry point of the ``idpose`` command."""
+    announce_interrupts()
     app()
 
 
@@ -62,12 +62,12 @@ def build(
     with _failures():
         parsed = _parse(config, overrides)
         where = find_root(root)
+        chosen = _runner_name(runner)
         if dry_run:
             from flows.dry_run import estimate
 
             _show_estimate(estimate(parsed, where), as_json)
             return
-        chosen = _runner_name(runner)
         if chosen == "dask":
             run = parsed.run.model_copy(update={"executor": "dask"})
             parsed = parsed.model_copy(update={"run": run})
@@ -134,13 +134,15 @@ def doctor(root: RootOption = None, as_json: JsonOption = False) -> None:
     """Check this machine: packages, decoders, detectors, weights, disk, Prefect."""
     from flows.doctor import check_machine
 
-    checks = check_machine(find_root(root))
+    with _failures():
+        checks = check_machine(find_root(root))
     table = Table("", "check", "found", "remedy", box=None)
+    marks = {
+        "ok": Text("ok", "green"), "missing": Text("--", "yellow"), "broken": Text("!!", "red"),
+    }  # fmt: skip
     for check in checks:
-        mark = {"ok": "[green]ok[/]", "missing": "[yellow]--[/]", "broken": "[red]!![/]"}
-        table.add_row(
-            mark[check.state], *(escape(t) for t in (check.name, check.found, check.remedy))
-        )
+        told = (check.name, check.found, check.remedy)
+        table.add_row(marks[check.state], *map(visible, told))
     console.print(table)
     if as_json:
         _print_json({"checks": [check.__dict__ for check in checks]})
@@ -180,7 +182,8 @@ def weights_list(root: RootOption = None) -> None:
     """The pretrained networks that are known, and which of them are here."""
     from idpose_core.weights import list_weights, verify_weights
 
-    folder = _weights_folder(root)
+    with _failures():
+        folder = _weights_folder(root)
     table = Table("name", "here", "licence", "size", "for", box=None)
     for network in list_weights():
         here = "yes" if verify_weights(network.name, folder) else ""
@@ -195,7 +198,7 @@ def weights_fetch(name: str, root: RootOption = None) -> None:
     from idpose_core.weights import fetch_weights
 
     with _failures():
-        console.print(f"{name}: {fetch_weights(name, _weights_folder(root))}")
+        console.print(visible(f"{name}: {fetch_weights(name, _weights_folder(root))}"))
 
 
 @weights_app.command("import")
@@ -204,7 +207,8 @@ def weights_import(name: str, path: Path, root: RootOption = None) -> None:
     from idpose_core.weights import import_weights
 
     with _failures():
-        console.print(f"{name}: {import_weights(path, name, _weights_folder(root))}")
+        stored = import_weights(path, name, _weights_folder(root))
+        console.print(visible(f"{name}: {stored}"))
 
 
 @weights_app.command("verify")
@@ -212,7 +216,8 @@ def weights_verify(root: RootOption = None) -> None:
     """Check the digest of every network that is here."""
     from idpose_core.weights import list_weights, verify_weights
 
-    folder, damaged = _weights_folder(root), False
+    with _failures():
+        folder, damaged = _weights_folder(root), False
     for network in list_weights():
         for stored in verify_weights(network.name, folder):
             damaged |= not stored.intact
@@ -271,19 +276,15 @@ def _weights_folder(root: str | None) -> Path:
 @contextmanager
 def _failures() -> Iterator[None]:
     """Turn what went wrong into one message and the exit code of the contract."""
-    from flows.steps.context import BuildError
-
     try:
         yield
-    except ConfigError as error:
-        _fail(error, 2)
-    except (BuildError, DatasetError, OSError, ValueError) as error:
-        _fail(error, 1)
-
-
-def _fail(error: Exception, code: int) -> NoReturn:
-    print(f"idpose: {error}", file=sys.stderr)
-    raise typer.Exit(code)
+    except Exception as error:
+        explained = explain(error)
+        if explained is None:
+            raise
+        message, code = explained
+        print_error(message)
+        raise typer.Exit(code) from None
 
 
 def _parse(config: str, overrides: list[str] | None) -> BuildConfig:
@@ -292,7 +293,9 @@ def _parse(config: str, overrides: list[str] | None) -> BuildConfig:
 
 def _runner_name(option: str | None) -> str:
     if option is None:
-        return "prefect" if os.environ.get("PREFECT_API_URL") else "local"
+        from flows.runners import configured_server
+
+        return "prefect" if configured_server() else "local"
     if option not in ("local", "prefect", "dask"):
         raise ConfigError(f"--runner takes local, prefect or dask, not {option!r}")
     return option
@@ -304,9 +307,10 @@ def _build_with(runner: str) -> Callable[[BuildConfig, str], Any]:
     # Starting an ephemeral Prefect takes about 10 s, so it is imported only when asked for; its
     # own limit of 20 s is too short for a busy machine.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    from flows.prefect_flows import build_dataset
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    from flows.prefect_flows import build_from_terminal
 
-    return build_dataset
+    return build_from_terminal
 
 
 def build_locally(config: BuildConfig, root: str) -> dict[str, Any]:
@@ -321,29 +325,32 @@ def build_locally(config: BuildConfig, root: str) -> dict[str, Any]:
 
 def _report_build(config: BuildConfig, result: dict[str, Any], root: str, as_json: bool) -> None:
     counts = result["counts"]
+    where = visible(f"{root}/{result['path']}")
     console.print(
         f"{config.name}@{result['version']}: {counts['videos']} videos, {counts['clips']} clips, "
-        f"{counts['crops']} crops, {counts['triplets']} triplets in {root}/{result['path']}"
+        f"{counts['crops']} crops, {counts['triplets']} triplets in {where}"
     )
     for table, statuses in result["attrition"].items():
         lost = ", ".join(f"{n} {status}" for status, n in statuses.items() if status != "ok")
         if lost:
             console.print(f"  {table} left out: {lost}  (idpose inspect {config.name})")
     if result["internal_errors"]:
-        print(
-            f"idpose: {result['internal_errors']} rows met an internal error: "
-            f"`idpose inspect {config.name}` shows them; please report the traceback",
-            file=sys.stderr,
+        print_error(
+            f"{result['internal_errors']} rows met an internal error, and the version was "
+            f"committed without them: `idpose inspect {config.name}` shows them; please report "
+            f"the traceback"
         )
     if as_json:
         _print_json(result)
+    if result["internal_errors"]:
+        raise typer.Exit(1)
 
 
 def _show_estimate(found: dict[str, Any], as_json: bool) -> None:
     from flows.dry_run import describe
 
     for line in describe(found):
-        console.print(line)
+        console.print(visible(line))
     if as_json:
         _print_json(found)
 
@@ -352,7 +359,7 @@ def _show_summary(found: dict[str, Any]) -> None:
     from flows.inspection import describe
 
     for line in describe(found):
-        console.print(line)
+        console.print(visible(line))
 
 
 def _print_json(value: Any) -> None:

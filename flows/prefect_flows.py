@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,12 +19,16 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.futures import PrefectFuture
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.build_dataset import BuildResult
 from flows.build_dataset import build_dataset as build
-from flows.runners import LocalRunner
+from flows.messages import explain
+from flows.runners import LocalRunner, interrupts_held, result_of
+from flows.steps.context import BuildError
 from idpose_core.config import BuildConfig
 from storage.reasons import Status
 
@@ -48,7 +54,7 @@ class PrefectRunner(LocalRunner):
             retries=1,
         )
         def compute(index: int) -> Any:
-            return self.submit(function, *calls[index]).result()
+            return result_of(self.submit(function, *calls[index]))
 
         done: Queue[PrefectFuture[Any]] = Queue()
         submitted = 0
@@ -110,6 +116,59 @@ def build_dataset(config: BuildConfig, root: str | None = None) -> dict[str, Any
     return result.to_dict()
 
 
+def build_from_terminal(config: BuildConfig, root: str) -> dict[str, Any]:
+    """Run the flow in this process; what goes wrong is told once, by the caller.
+
+    Raises:
+        BuildError: There is no server.
+    """
+    reach_server()
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_needs_a_traceback)
+    found: dict[str, Any] = build_dataset(config, root)
+    return found
+
+
+def _needs_a_traceback(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return error is None or explain(error) is None
+
+
+def reach_server() -> None:
+    """Ask the configured server whether it is there; where none is configured, start one.
+
+    Raises:
+        BuildError: It is not.
+    """
+    url = PREFECT_API_URL.value()
+    if url:
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client({"timeout": 5.0}, sync_client=True) as client,
+        ):
+            error = client.api_healthcheck()
+        if error is not None:
+            raise BuildError(
+                f"no Prefect server answers at {url} ({error}): correct PREFECT_API_URL, start a "
+                f"server with `prefect server start`, or do without: --runner local"
+            )
+        return
+    failed: list[Exception] = []
+
+    def start() -> None:
+        try:
+            with interrupts_held():  # Ctrl-C must not end the server before its client
+                get_client(sync_client=True)
+        except Exception as error:
+            failed.append(error)
+
+    starting = threading.Thread(target=start, daemon=True)
+    starting.start()
+    starting.join()
+    if failed:
+        raise BuildError(f"Prefect's own server does not start: {failed[0]}")
+
+
 def _publish_artifacts(name: str, result: BuildResult) -> None:
     statistics = result.statistics
     create_table_artifact(
@@ -153,20 +212,25 @@ def deploy_all(file: Path = Path("prefect.yaml")) -> list[str]:
     """Register every deployment of prefect.yaml with the server of $PREFECT_API_URL.
 
     Raises:
-        OSError: There is no such file.
-        ValueError: `prefect deploy` failed; the message is its own.
+        BuildError: There is no such file or no server, or `prefect deploy` failed.
     """
     import subprocess
     import sys
 
     import yaml
 
+    if not file.is_file():
+        raise BuildError(
+            f"no {file} in {Path.cwd()}: a deployment runs the code of a checkout of the "
+            f"repository; run `idpose deploy` in its folder"
+        )
+    reach_server()
     described = yaml.safe_load(file.read_text(encoding="utf-8"))
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     command += ["--prefect-file", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ValueError(f"prefect deploy failed: {done.stdout}{done.stderr}")
+        raise BuildError(f"prefect deploy failed: {done.stdout}{done.stderr}")
     return [
         f"{entry['entrypoint'].split(':')[-1].replace('_', '-')}/{entry['name']}"
         for entry in described["deployments"]

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Protocol
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from flows.messages import terminal, visible
 from storage.reasons import Status
 
 
@@ -35,7 +35,7 @@ class TerminalProgress:
     """One line a stage on standard error, with a bar while it runs on a terminal."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = terminal(stderr=True)
         self._bars: Bars | None = None
         self._task: TaskID | None = None
         self._began = 0.0
@@ -76,4 +76,4 @@ class TerminalProgress:
 
     def say(self, text: str) -> None:
         """See Progress."""
-        self._console.print(f"{'':>12}  {text}")
+        self._console.print(f"{'':>12}  {visible(text)}")

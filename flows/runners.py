@@ -7,14 +7,44 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
+import tomllib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from idpose_core.config import ConfigError, RunConfig
 from idpose_core.processes import end_with_parent
+
+
+def configured_server() -> str | None:
+    """The Prefect server of $PREFECT_API_URL or of Prefect's active profile, without Prefect."""
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    file = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8"))
+        profile = found["profiles"][os.environ.get("PREFECT_PROFILE") or found["active"]]
+        return profile.get("PREFECT_API_URL") or None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # no profile, or none that can be read: Prefect will say so
+
+
+class WorkerDiedError(Exception):
+    """A worker process died, not by an error of the stage; the message names the remedy."""
 
 
 class Runner(Protocol):
@@ -41,6 +71,8 @@ class LocalRunner:
         self.workers = run.workers or len(os.sched_getaffinity(0))
         self._kind = run.executor
         self._executor: Executor | None = None
+        self._lock = threading.Lock()
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -51,16 +83,32 @@ class LocalRunner:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(wait=kind is None, cancel_futures=True)
-            self._executor = None
+        with self._lock:
+            self._closed = True
+            executor, self._executor = self._executor, None
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            for process in multiprocessing.active_children():
+                process.terminate()  # else the program ends only when their shards are done
+        if executor is not None:
+            executor.shutdown(wait=kind is None, cancel_futures=True)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Run one call on one thread of a worker."""
-        if self._executor is None:
+        """Run one call on one thread of a worker. An executor that broke is made anew.
+
+        Raises:
+            WorkerDiedError: The runner is closed.
+        """
+        with self._lock:
+            if self._executor is not None:
+                try:
+                    return _submit(self._executor, function, *arguments)
+                except BrokenExecutor:
+                    self._executor.shutdown(wait=False)
+            if self._closed:
+                raise WorkerDiedError("the runner is closed, and its workers have ended")
             start = {"processes": start_processes, "dask": DaskExecutor}[self._kind]
             self._executor = start(self.workers)
-        return self._executor.submit(_on_one_thread, function, *arguments)
+            return _submit(self._executor, function, *arguments)
 
     def map(
         self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], label: str
@@ -73,7 +121,24 @@ class LocalRunner:
                 running.add(self.submit(function, *waiting.popleft()))
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                yield future.result()
+                yield result_of(future)
+
+
+def result_of(future: Future[Any]) -> Any:
+    """The result of a call.
+
+    Raises:
+        WorkerDiedError: The worker that carried it out died.
+    """
+    try:
+        return future.result()
+    except Exception as error:
+        if isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker":  # Dask's
+            raise WorkerDiedError(
+                "a worker process died (out of memory?): run the same command again, "
+                "with fewer run.workers if it happens again"
+            ) from None
+        raise
 
 
 def start_processes(workers: int) -> Executor:
@@ -82,8 +147,28 @@ def start_processes(workers: int) -> Executor:
     return ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=end_with_parent,
+        initializer=_start_worker,
     )
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    end_with_parent()
+
+
+def _submit(executor: Executor, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    with interrupts_held():
+        return executor.submit(_on_one_thread, function, *arguments)
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back in this thread, and for good in the processes that it starts."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class DaskExecutor(Executor):
