@@ -20,10 +20,6 @@ ROLES = ("id", "pose", "target")
 _ROWS_PER_SHARD = 500  # about 60 MB with three pictures of 160 x 160 a row
 
 
-class MissingShardError(DatasetError, FileNotFoundError):
-    """A shard of pictures is not there."""
-
-
 def export_dataset(
     store: Store, dataset: str, destination: Store, *, pictures: bool
 ) -> dict[str, Any]:
@@ -93,7 +89,7 @@ def read_pictures(
                 images = from_parquet(file, ["image"])["image"]
             found = [(crop_id, images[row].as_py()["bytes"]) for row, crop_id in rows]
         except FileNotFoundError as error:
-            raise MissingShardError(f"{path} is missing: the same build restores it") from error
+            raise DatasetError(f"{path} is missing: the same build restores it") from error
         except (pa.ArrowException, OSError, IndexError, KeyError, TypeError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise DatasetError(f"{path} cannot be read: {error}") from error

@@ -59,7 +59,7 @@ def dataset_page(
         seed: Another seed shows others.
 
     Raises:
-        OSError, pyarrow.ArrowInvalid: A shard of pictures is missing or damaged.
+        DatasetError: A shard of pictures is missing or damaged.
     """
     shown = sample_triplets(tables["triplets"], triplets, seed)
     strips = sample_crops(tables["crops"], _STRIP, seed)

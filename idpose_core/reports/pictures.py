@@ -61,7 +61,7 @@ def load_pictures(store: Store, crops: pa.Table, wanted: Iterable[str]) -> dict[
 
     Raises:
         KeyError: A crop is not in the table.
-        OSError, pyarrow.ArrowInvalid: A shard is missing or damaged.
+        DatasetError: A shard is missing or damaged.
     """
     places = picture_places(crops)
     found = read_pictures(store, {crop: places[crop] for crop in sorted(set(wanted))})

@@ -27,6 +27,7 @@ from idpose_core.reports.pictures import (
     sample_crops,
     sample_triplets,
 )
+from storage.datasets import DatasetError
 from storage.reasons import Status
 from storage.schemas import CLIPS, VIDEOS
 from tests.reports.worlds import CountingStore, clip, colour, dataset, empty_tables, video
@@ -270,7 +271,7 @@ def test_a_page_of_a_large_dataset_stays_small(world: World) -> None:
 def test_a_missing_shard_is_an_error(world: World) -> None:
     store, tables, statistics = world
     store.delete("shards/crop/video-0.parquet")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DatasetError, match="is missing"):
         dataset_page(store, "t", tables, statistics)
 
 
