@@ -1,0 +1,236 @@
+"""The generator: identity encoder, pose encoder, decoder (section 3.1, equation 1).
+
+The decoder is pix2pixHD's generator from its residual blocks onward (NVIDIA/pix2pixHD,
+``models/networks.py``) with upsampling and convolution in place of transposed convolutions. The
+paper leaves widths and depths open; the defaults let the trunk receive exactly the width that it
+has in pix2pixHD (512 at 16 x 16 for 128 x 128 pictures).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from idpose_core.models.layers import (
+    Norm,
+    Padding,
+    check_choice,
+    convolution,
+    initialise,
+    instance_norm,
+)
+
+Upsample = Literal["nearest", "bilinear"]
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """What the paper leaves open.
+
+    Attributes:
+        size: Side of the pictures in pixels.
+        n_down: Times that an encoder halves the picture.
+        width: Channels of an encoder's first map; they double with every halving.
+        n_blocks: Residual blocks of the trunk.
+        upsample: How the decoder enlarges its maps.
+        padding: Of the convolutions in the trunk and after it. ``zero`` is a quarter faster on a
+            CPU. First and last convolution always reflect: zeros around a picture would let the
+            pose encoder see its colour against black.
+        norm: Implementation of the instance norm; ``group`` for ``channels_last``.
+
+    Raises:
+        ValueError: A setting that no network can have.
+    """
+
+    size: int = 128
+    n_down: int = 3
+    width: int = 32
+    n_blocks: int = 9
+    upsample: Upsample = "nearest"
+    padding: Padding = "reflect"
+    norm: Norm = "instance"
+
+    def __post_init__(self) -> None:
+        check_choice("upsample", self.upsample, Upsample)
+        check_choice("padding", self.padding, Padding)
+        check_choice("norm", self.norm, Norm)
+        if min(self.n_down, self.width) < 1 or self.n_blocks < 0:
+            raise ValueError(f"n_down and width must be at least 1, n_blocks at least 0: {self}")
+        # Instance norm of a single value is zero: the code needs 2 x 2 cells or more.
+        if self.size % 2**self.n_down or self.size < 2 ** (self.n_down + 1):
+            raise ValueError(
+                f"pictures of {self.size} cannot be halved {self.n_down} times into 2 x 2 or more"
+            )
+
+    @property
+    def code_channels(self) -> int:
+        """Channels of either encoder's map."""
+        return int(self.width * 2**self.n_down)
+
+    @property
+    def feature_channels(self) -> int:
+        """Channels of the decoder's last feature map."""
+        return 2 * self.width
+
+
+PRESETS = {
+    "128": GeneratorConfig(size=128),
+    "64": GeneratorConfig(size=64),
+    "small": GeneratorConfig(size=64, width=16, n_blocks=6, padding="zero", norm="group"),
+}
+"""YTBB at 128 x 128, synthetic pictures at 64 x 64 (paper), and 64 x 64 on two CPU cores."""
+
+
+class Decoded(NamedTuple):
+    """What the decoder gives.
+
+    Attributes:
+        picture: float [N, 3, S, S] in [-1, 1].
+        feature: float [N, F, S, S], the last map before the picture, after its ReLU: the feature
+            of the pixel verification. Both in the precision of the weights, autocast or not.
+    """
+
+    picture: Tensor
+    feature: Tensor
+
+
+def _encoder(config: GeneratorConfig, *, normalise: bool) -> list[nn.Module]:
+    def block(convolve: nn.Conv2d) -> list[nn.Module]:
+        norm = [instance_norm(convolve.out_channels, config.norm)] if normalise else []
+        return [convolve, *norm, nn.ReLU(inplace=True)]
+
+    layers = block(convolution(3, config.width, 7, padding="reflect"))
+    for step in range(config.n_down):
+        channels = config.width * 2**step
+        layers += block(convolution(channels, 2 * channels, 3, stride=2, padding="zero"))
+    return layers
+
+
+class IdEncoder(nn.Sequential):
+    """E_i: Conv - ReLU blocks. ``[N, 3, S, S]`` in [-1, 1] to ``[N, code_channels, s, s]``.
+
+    Without any norm, so that the means and variances that carry identity pass.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__(*_encoder(config, normalise=False))
+
+
+class PoseEncoder(nn.Sequential):
+    """E_p: Conv - InstanceNorm - ReLU blocks. ``[N, 3, S, S]`` to ``[N, code_channels, s, s]``.
+
+    A gain shared by all channels and an offset of each channel of the picture change nothing (up
+    to the norm's epsilon): the first norm has no affine part and its convolution reflects.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__(*_encoder(config, normalise=True))
+
+
+class ResidualBlock(nn.Module):
+    """x + IN(Conv(ReLU(IN(Conv(x))))), nothing after the sum (pix2pixHD's ResnetBlock)."""
+
+    def __init__(self, channels: int, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            convolution(channels, channels, 3, padding=config.padding),
+            instance_norm(channels, config.norm),
+            nn.ReLU(inplace=True),
+            convolution(channels, channels, 3, padding=config.padding),
+            instance_norm(channels, config.norm),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, C, s, s]`` to the same shape."""
+        residual: Tensor = self.body(x)
+        return x + residual
+
+
+class Decoder(nn.Module):
+    """Concatenation, residual trunk, Upsample - Conv - InstanceNorm - ReLU blocks, tanh head.
+
+    No norm follows the concatenation: on the joint map it would erase the statistics that carry
+    identity. No skip connections lead here: from the pose encoder they would carry colour.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        channels = 2 * config.code_channels
+        self.trunk = nn.Sequential(
+            *(ResidualBlock(channels, config) for _ in range(config.n_blocks))
+        )
+        ups: list[nn.Module] = []
+        for _ in range(config.n_down):
+            smooth = False if config.upsample == "bilinear" else None
+            ups += [
+                nn.Upsample(scale_factor=2, mode=config.upsample, align_corners=smooth),
+                convolution(channels, channels // 2, 3, padding=config.padding),
+                instance_norm(channels // 2, config.norm),
+                nn.ReLU(inplace=True),
+            ]
+            channels //= 2
+        self.up = nn.Sequential(*ups)
+        self.head = convolution(channels, 3, 7, padding="reflect")
+
+    def forward(self, identity: Tensor, pose: Tensor) -> Decoded:
+        """Decode codes of equal shape ``[N, code_channels, s, s]``."""
+        feature: Tensor = self.up(self.trunk(torch.cat([identity, pose], dim=1)))
+        # The head is a hundredth of the work. In half precision its output has fewer levels near
+        # -1 and 1 than a picture of 8 bits, and pixel verification wants float32 in any case.
+        with torch.autocast(feature.device.type, enabled=False):
+            feature = feature.to(self.head.weight.dtype)
+            return Decoded(torch.tanh(self.head(feature)), feature)
+
+
+class Generator(nn.Module):
+    """G(E_i(I_id), E_p(I_pose)), equation 1. Initial weights come from torch's global generator."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.id_encoder = IdEncoder(config)
+        self.pose_encoder = PoseEncoder(config)
+        self.decoder = Decoder(config)
+        initialise(self)
+
+    def encode_identity(self, pictures: Tensor) -> Tensor:
+        """E_i of pictures ``[N, 3, S, S]`` in [-1, 1].
+
+        Raises:
+            ValueError: Pictures of another shape than the configured one.
+        """
+        code: Tensor = self.id_encoder(self._checked(pictures))
+        return code
+
+    def encode_pose(self, pictures: Tensor) -> Tensor:
+        """E_p of pictures ``[N, 3, S, S]`` in [-1, 1].
+
+        Raises:
+            ValueError: Pictures of another shape than the configured one.
+        """
+        code: Tensor = self.pose_encoder(self._checked(pictures))
+        return code
+
+    def decode(self, identity: Tensor, pose: Tensor) -> Decoded:
+        """Picture and last feature for codes of either encoder."""
+        decoded: Decoded = self.decoder(identity, pose)
+        return decoded
+
+    def forward(self, identity: Tensor, pose: Tensor) -> Tensor:
+        """The picture float [N, 3, S, S] in [-1, 1] with this identity and this pose.
+
+        Raises:
+            ValueError: Pictures of another shape than the configured one.
+        """
+        return self.decode(self.encode_identity(identity), self.encode_pose(pose)).picture
+
+    def _checked(self, pictures: Tensor) -> Tensor:
+        side = self.config.size
+        if pictures.ndim != 4 or tuple(pictures.shape[1:]) != (3, side, side):
+            raise ValueError(
+                f"pictures are {tuple(pictures.shape)}, this generator takes [N, 3, {side}, {side}]"
+            )
+        return pictures

@@ -1,0 +1,66 @@
+"""What the networks share: convolutions with their padding, norms, initial weights, choices."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+
+Norm = Literal["instance", "group"]
+Padding = Literal["reflect", "zero"]
+
+_INITIAL_DEVIATION = 0.02  # pix2pixHD, models/networks.py: N(0, 0.02), biases left as they are
+
+
+def check_choice(name: str, value: object, kind: Any) -> None:
+    """Check that a setting is one of its literals.
+
+    Args:
+        name: Of the setting, for the message.
+        value: What it was set to.
+        kind: The ``Literal`` type with the choices.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    choices = get_args(kind)
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}: choose from {', '.join(map(repr, choices))}")
+
+
+def convolution(
+    inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: Padding
+) -> nn.Conv2d:
+    """A convolution of odd kernel that keeps the size (or halves it with stride 2)."""
+    return nn.Conv2d(
+        inputs,
+        outputs,
+        kernel,
+        stride=stride,
+        padding=kernel // 2,
+        padding_mode="reflect" if padding == "reflect" else "zeros",
+    )
+
+
+def instance_norm(channels: int, kind: Norm) -> nn.Module:
+    """Instance normalisation without affine parameters and without running statistics.
+
+    ``group`` is the same function as a group norm of one channel a group: it keeps the memory
+    format ``channels_last``, which ``nn.InstanceNorm2d`` drops (pytorch issue 72341). Neither has
+    parameters, so that weights trained with one load into the other.
+    """
+    if kind == "group":
+        return nn.GroupNorm(channels, channels, eps=1e-5, affine=False)
+    return nn.InstanceNorm2d(channels, eps=1e-5, affine=False, track_running_stats=False)
+
+
+def initialise(network: nn.Module) -> None:
+    """Draw all convolution weights from N(0, 0.02) with torch's global generator (pix2pixHD)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, 0.0, _INITIAL_DEVIATION)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x`` in float32 where it is in half precision; float32 and float64 stay as they are."""
+    return x.float() if x.element_size() < 4 else x
