@@ -1,0 +1,1 @@
+"""Training: data, sampling, augmentation, averaging, checkpoints, published models."""
