@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from flows.steps.weights import weights_root
 from idpose_core.weights import list_weights, verify_weights
 from storage.objects import Store
@@ -70,14 +72,17 @@ def _device() -> Check:
 
 
 def _decoding() -> Check:
-    from idpose_core.datasets.box_cars import write_box_car_videos
+    from idpose_core.datasets.rendered.video_file import VideoFile
     from idpose_core.video.decoding import sample_frames
 
+    picture = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
     with tempfile.TemporaryDirectory(prefix="idpose-doctor-") as folder:
-        write_box_car_videos(Path(folder), videos=1, seconds=1.0)
-        video = next(Path(folder).glob("*.mp4"))
+        video = Path(folder) / "test.mp4"
+        with VideoFile(video, 4, (64, 64)) as file:
+            for shift in range(4):
+                file.add(np.roll(picture, 8 * shift, axis=1))
         frames = len(list(sample_frames(str(video), fps=4.0)))
-    return Check("decoding", "ok" if frames else "broken", f"{frames} frames of a test video")
+    return Check("decoding", "ok" if frames == 4 else "broken", f"{frames} of 4 test frames")
 
 
 def _root(root: str) -> Check:

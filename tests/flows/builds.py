@@ -14,6 +14,7 @@ from storage.objects import Store
 from tests.flows.invariants import check_dataset
 
 VIDEOS = 10
+BOX_CARS = str(Path(__file__).with_name("box-cars.yaml"))
 
 
 class InThisProcess:
@@ -31,7 +32,7 @@ class InThisProcess:
 def build(
     videos: Path, root: Path, *sets: str, env: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    done = run(["build", "box-cars", "--root", str(root), "--json", *settings(videos, sets)], env)
+    done = run(["build", BOX_CARS, "--root", str(root), "--json", *settings(videos, sets)], env)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     check_dataset(Store(root), f"box-cars@{found['version']}")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from idpose_core.datasets.box_cars import write_box_car_videos
 from tests.flows.builds import VIDEOS, build
+from tests.worlds.box_cars import write_box_car_videos
 
 
 @pytest.fixture(scope="session")

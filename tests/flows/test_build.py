@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from idpose_core.datasets.box_cars import write_box_car_videos
 from storage.datasets import read_manifest, read_table, verify
 from storage.objects import Store
-from tests.flows.builds import VIDEOS, build, run, settings
+from tests.flows.builds import BOX_CARS, VIDEOS, build, run, settings
+from tests.worlds.box_cars import write_box_car_videos
 
 
 def test_an_unchanged_rebuild_computes_nothing(
@@ -116,11 +116,11 @@ def test_deleting_the_test_videos_changes_no_training_row(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["build", "box-cars", "--set", "detector.treshold=0.5"], 2, "'detector.threshold'"),
+        (["build", BOX_CARS, "--set", "detector.treshold=0.5"], 2, "'detector.threshold'"),
         (["build", "nothing"], 2, "neither a file nor one of"),
         (["build", "folder", "--set", "source.path=/nowhere"], 2, "weights fetch"),
-        (["build", "box-cars", "--set", "detector.threshold=2"], 2, "detector.threshold"),
-        (["build", "box-cars", "--set", "seed"], 2, "key=value"),
+        (["build", BOX_CARS, "--set", "detector.threshold=2"], 2, "detector.threshold"),
+        (["build", BOX_CARS, "--set", "seed"], 2, "key=value"),
         (["inspect", "nothing"], 1, "build it with"),
     ],
 )
@@ -134,7 +134,7 @@ def test_wrong_usage_is_one_clear_message(
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(videos: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
-    done = run(["build", "box-cars", "--root", str(root), "--dry-run", "--json", *settings(videos)])
+    done = run(["build", BOX_CARS, "--root", str(root), "--dry-run", "--json", *settings(videos)])
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["files"] == VIDEOS and found["clips"] == VIDEOS

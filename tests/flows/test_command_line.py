@@ -19,7 +19,7 @@ from flows.messages import explain, visible
 from flows.progress import TerminalProgress
 from flows.runners import LocalRunner, WorkerDiedError, configured_server, result_of
 from idpose_core.config import RunConfig
-from tests.flows.builds import run, settings
+from tests.flows.builds import BOX_CARS, run, settings
 
 NOWHERE = ["--set", "source.path=/nowhere", "--set", "source.annotations=/nowhere.csv"]
 NAMES = {
@@ -58,7 +58,7 @@ def test_wrong_usage_names_the_key(words: list[str], message: str, tmp_path: Pat
     annotations.write_text("v,1000,23,car,0,present,0.1,0.5,0.2,0.6\n")
     chosen = ["--set", f"source.annotations={annotations}", "--set", "source.path=/nowhere"]
     chosen += ["--runner", "local", "--root", str(tmp_path)]
-    found = CliRunner().invoke(cli.app, ["build", "box-cars", *chosen, *words])
+    found = CliRunner().invoke(cli.app, ["build", BOX_CARS, *chosen, *words])
     assert found.exit_code == 2, found.output
     assert message.replace("'", "") in found.output.replace("'", "")
 
@@ -103,7 +103,7 @@ def test_internal_errors_are_a_failure_even_of_a_committed_build(
         "attrition": {"videos": {"ok": 1, "internal_error": 2}},
     }  # fmt: skip
     monkeypatch.setattr(cli, "build_locally", lambda config, root: result)
-    words = ["build", "box-cars", "--runner", "local", "--root", str(tmp_path), "--json"]
+    words = ["build", BOX_CARS, "--runner", "local", "--root", str(tmp_path), "--json"]
     found = CliRunner().invoke(cli.app, words)
     assert found.exit_code == 1
     assert "2 rows met an internal error" in found.output and "committed" in found.output
@@ -129,7 +129,7 @@ def start_build(videos: Path, root: Path, *words: str) -> tuple[subprocess.Popen
     """A build in a process group of its own, and its worker processes."""
     process = subprocess.Popen(
         [sys.executable, "-c", "from flows.cli import main; main()",
-         "build", "box-cars", "--root", str(root), *settings(videos), *words],
+         "build", BOX_CARS, "--root", str(root), *settings(videos), *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     while True:
@@ -188,7 +188,7 @@ def test_ctrl_c_during_imports_is_one_line() -> None:
     assert done.stderr == "idpose: interrupted: the same command goes on where it was\n"
 
 
-@pytest.mark.parametrize("words", [["build", "box-cars", *NOWHERE], ["deploy"]])
+@pytest.mark.parametrize("words", [["build", BOX_CARS, *NOWHERE], ["deploy"]])
 def test_a_server_that_does_not_answer_is_one_message(words: list[str], tmp_path: Path) -> None:
     env = {"PREFECT_API_URL": "http://127.0.0.1:9/api", "PREFECT_HOME": str(tmp_path)}
     done = run(words, env)
@@ -255,7 +255,7 @@ def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("own_server")
 def test_a_wrong_setup_under_prefect_is_one_message(tmp_path: Path) -> None:
     words = ["--runner", "prefect", "--root", str(tmp_path / "root")]
-    done = run(["build", "box-cars", *words, *NOWHERE])
+    done = run(["build", BOX_CARS, *words, *NOWHERE])
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert [line for line in done.stderr.splitlines() if line.startswith("idpose: source.")]

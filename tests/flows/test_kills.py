@@ -16,7 +16,7 @@ import pytest
 
 from storage.datasets import read_manifest, verify
 from storage.objects import Store
-from tests.flows.builds import build, settings
+from tests.flows.builds import BOX_CARS, build, settings
 
 pytestmark = pytest.mark.faults
 
@@ -66,7 +66,7 @@ cli.main()
 
 
 def arguments(videos: Path, root: Path) -> list[str]:
-    return ["build", "box-cars", "--root", str(root), "--json", *settings(videos)]
+    return ["build", BOX_CARS, "--root", str(root), "--json", *settings(videos)]
 
 
 @pytest.mark.parametrize(

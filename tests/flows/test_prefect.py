@@ -1,4 +1,4 @@
-"""A real Prefect server and process worker: `prefect deployment run build-dataset/box-cars`."""
+"""A real Prefect server and process worker: `prefect deployment run build-dataset/<name>`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import pytest
 import yaml
 
 from flows.configs import built_in
-from idpose_core.datasets.box_cars import write_box_car_videos
 from storage.datasets import read_manifest
 from storage.objects import Store
+from tests.flows.builds import BOX_CARS, settings
 from tests.flows.builds import run as idpose
-from tests.flows.builds import settings
 from tests.flows.invariants import check_dataset
+from tests.worlds.box_cars import write_box_car_videos
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -96,14 +96,14 @@ def test_a_deployment_runs_to_completion_on_a_worker(
     write_box_car_videos(videos, videos=6, seconds=3.0)
     deployed = run(server, "--no-prompt", "deploy", "--all")
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-    form = get(server, "deployments/name/build-dataset/box-cars")["parameter_openapi_schema"]
+    form = get(server, "deployments/name/build-dataset/folder")["parameter_openapi_schema"]
     assert "threshold" in form["definitions"]["DetectorConfig"]["properties"]
 
-    config = yaml.safe_load(built_in()["box-cars"])
+    config = yaml.safe_load(Path(BOX_CARS).read_text())
     config["source"] |= {"path": str(videos), "annotations": str(videos / "annotations.csv")}
     config["pose"] = {"clusters": 3}
     done = run(
-        server, "deployment", "run", "build-dataset/box-cars", "--watch", "--watch-timeout", "400",
+        server, "deployment", "run", "build-dataset/folder", "--watch", "--watch-timeout", "400",
         "--params", json.dumps({"config": config, "root": str(root)}),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -125,7 +125,7 @@ def test_every_runner_gives_the_same_version(
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
     root = tmp_path / "root"
     options = ["--root", str(root), "--json", "--runner", runner]
-    done = idpose(["build", "box-cars", *options, *settings(videos)])
+    done = idpose(["build", BOX_CARS, *options, *settings(videos)])
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["version"] == built[0]["version"]

@@ -13,7 +13,7 @@ from flows.steps.weights import weights_root
 from idpose_core.config import parse_override
 from storage.export import export_dataset
 from storage.objects import Store
-from tests.flows.builds import InThisProcess, settings
+from tests.flows.builds import BOX_CARS, InThisProcess, settings
 from tests.flows.invariants import check_dataset
 
 
@@ -21,7 +21,7 @@ def test_a_remote_root_gives_the_version_of_a_local_one(
     videos: Path, built: tuple[dict[str, Any], Path], tmp_path: Path
 ) -> None:
     overrides = dict(parse_override(word) for word in settings(videos)[1::2])
-    config = find_config("box-cars", overrides)
+    config = find_config(BOX_CARS, overrides)
     root = f"memory://{tmp_path.name}"
     first = build_dataset(config, root, InThisProcess(), TerminalProgress()).to_dict()
     assert first["version"] == built[0]["version"]

@@ -10,9 +10,9 @@ import pytest
 
 from storage.datasets import read_manifest, read_table
 from storage.objects import Store
-from tests.flows.builds import VIDEOS, build, run, settings
+from tests.flows.builds import BOX_CARS, VIDEOS, build, run, settings
 
-COMMAND = ["build", "box-cars"]
+COMMAND = ["build", BOX_CARS]
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from idpose_core.datasets.box_car_model import BoxCar, car_faces, random_car
-from idpose_core.datasets.box_car_scene import Camera, draw_view, random_scene
+from tests.worlds.box_car_model import BoxCar, car_faces, random_car
+from tests.worlds.box_car_scene import Camera, draw_view, random_scene
 
 Picture = NDArray[np.uint8]
 Box = tuple[float, float, float, float]

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idpose_core.datasets.box_car_model import BoxCar, Face, car_faces, random_car
-from idpose_core.datasets.box_car_scene import Camera, Scene, draw_view, random_scene
-from idpose_core.datasets.box_cars import BoxCarTruth, write_box_car_videos
 from idpose_core.video.annotations import read_annotations
+from tests.worlds.box_car_model import BoxCar, Face, car_faces, random_car
+from tests.worlds.box_car_scene import Camera, Scene, draw_view, random_scene
+from tests.worlds.box_cars import BoxCarTruth, write_box_car_videos
 
 SIZE = (320, 240)
 

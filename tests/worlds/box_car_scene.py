@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from idpose_core.datasets.box_car_model import BoxCar, Face, Floats, ground_shape
+from tests.worlds.box_car_model import BoxCar, Face, Floats, ground_shape
 
 Picture = NDArray[np.uint8]
 
