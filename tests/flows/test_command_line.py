@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +18,13 @@ from typer.testing import CliRunner
 from flows import cli
 from flows.messages import explain, visible
 from flows.progress import TerminalProgress
-from flows.runners import LocalRunner, WorkerDiedError, configured_server, result_of
+from flows.runners import (
+    LocalRunner,
+    WorkerDiedError,
+    configured_server,
+    interrupts_held,
+    result_of,
+)
 from idpose_core.config import RunConfig
 from tests.flows.builds import BOX_CARS, run, settings
 
@@ -167,6 +174,22 @@ def test_ctrl_c_is_one_line(seconds: float, videos: Path, tmp_path: Path) -> Non
     assert process.returncode == 130
     lines = [line for line in told.splitlines() if "shards computed" not in line]
     assert lines == ["idpose: interrupted: the same command goes on where it was"]
+
+
+def test_ctrl_c_waits_until_a_worker_is_started() -> None:
+    """Another thread takes a signal that the main thread holds back."""
+    done, held = threading.Event(), False
+    threading.Thread(target=done.wait).start()
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupts_held():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            held = True
+    finally:
+        done.set()
+    assert held
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_ctrl_c_during_imports_is_one_line() -> None:
