@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -216,7 +216,7 @@ def batches(
     threads: int = 2,
     ahead: int = 4,
     pin: bool = False,
-) -> Iterator[RawBatch]:
+) -> Generator[RawBatch, None, None]:
     """The batches of the steps ``start`` ... ``stop`` - 1, decoded ahead of their use.
 
     Args:

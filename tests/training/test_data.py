@@ -163,7 +163,7 @@ def test_a_picture_that_cannot_be_used_is_named(tmp_path: Path, data: bytes, mes
 
 
 def test_decoded_pictures_beyond_the_bound_are_refused(world: Store) -> None:
-    with pytest.raises(DatasetError, match="32 decoded pictures need .* hold them encoded"):
+    with pytest.raises(DatasetError, match=r"32 decoded pictures need .* hold them encoded"):
         TripletData(world, "cars", decoded=True, memory=32 * SIDE * SIDE * 3 - 1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -80,7 +82,7 @@ def test_an_epoch_can_be_resampled() -> None:
         ((5, 4, 0, 2, 2), "rank 2"),
     ],
 )
-def test_what_cannot_be_dealt_is_refused(arguments: tuple[int, ...], message: str) -> None:
+def test_what_cannot_be_dealt_is_refused(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Sampler(*arguments)
 
