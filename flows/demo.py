@@ -58,7 +58,9 @@ def keep_prefect_to_itself(root: str) -> None:
     """Where no server is configured: Prefect's files below the root, and no word to its makers."""
     if "PREFECT_API_URL" in os.environ:
         return
-    os.environ.setdefault("PREFECT_HOME", str(Path(root).absolute() / ".prefect"))
+    home = Path(root).absolute() / ".prefect"
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("PREFECT_HOME", str(home))
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
