@@ -141,7 +141,9 @@ def start_build(videos: Path, root: Path, *words: str) -> tuple[subprocess.Popen
     )  # fmt: skip
     while True:
         assert process.poll() is None, process.communicate()
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        # Linux lists the children by the thread that started them; under Prefect a task's.
+        lists = [text_of(file) for file in Path("/proc").glob(f"{process.pid}/task/*/children")]
+        children = " ".join(lists).split()
         workers = [int(child) for child in children if "spawn_main" in command_of(child)]
         if workers:
             return process, workers
@@ -149,8 +151,12 @@ def start_build(videos: Path, root: Path, *words: str) -> tuple[subprocess.Popen
 
 
 def command_of(process: str) -> str:
+    return text_of(Path(f"/proc/{process}/cmdline"))
+
+
+def text_of(file: Path) -> str:
     try:
-        return Path(f"/proc/{process}/cmdline").read_text()
+        return file.read_text()
     except OSError:
         return ""
 
