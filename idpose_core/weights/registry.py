@@ -120,6 +120,8 @@ _NETWORKS = (
         purpose="detector of the rendered world (detector.kind=torchvision)",
         licence="Apache-2.0 (idpose)",
         shipped="rendered-detector.safetensors",
+        sha256="6e45d64b8ceed4126343de900b95c14f94a8187636c601f6a2a5521ec603d043",
+        size=2_517_734,
         suffix=".safetensors",
     ),
     PretrainedNetwork(
@@ -127,6 +129,8 @@ _NETWORKS = (
         purpose="pose feature of the rendered world (embedder.kind=rotnet)",
         licence="Apache-2.0 (idpose)",
         shipped="rendered-rotnet.safetensors",
+        sha256="5e3cdaac235cf745009934f9470d4cf4696fb3f90f4a2821a1821d521e362b9a",
+        size=643_128,
         suffix=".safetensors",
     ),
     PretrainedNetwork(

@@ -270,3 +270,17 @@ def test_yolox_is_checked_by_its_inputs(real_data: Path, tmp_path: Path) -> None
     stored = import_weights(real_data / "detector" / "yolox_nano.onnx", "yolox-nano", tmp_path)
     (entry,) = verify_weights("yolox-nano", tmp_path)
     assert (entry.path, entry.intact, entry.published) == (stored, True, True)
+
+
+def test_networks_that_idpose_brings_along_are_whole_and_small(tmp_path: Path) -> None:
+    brought = [entry for entry in list_weights() if entry.shipped]
+    assert {entry.name for entry in brought} == {"rendered-detector", "rendered-rotnet"}
+    for entry in brought:
+        path = find_weights(entry.name, tmp_path)
+        assert path.stat().st_size <= 8_000_000
+        assert fetch_weights(entry.name, tmp_path) == path
+        [stored] = verify_weights(entry.name, tmp_path)
+        assert stored.intact and stored.sha256 == entry.sha256
+        with pytest.raises(ValueError, match="a part of idpose"):
+            import_weights(path, entry.name, tmp_path)
+    assert not any(tmp_path.iterdir())
