@@ -1,0 +1,247 @@
+"""Published models: averaged weights with all that says where they come from.
+
+``models/<name>/<version>/`` holds ``model.safetensors`` and, written last, ``model.json``. A
+version is named by its weights and configuration, is created if absent and never rewritten. Which
+version serves is the last entry of ``models/<name>/promotions/``, to which entries are only added;
+the file ``models/<name>/champion`` is a cache of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from storage import logs
+from storage.digests import canonical, digest
+from storage.errors import DamageError
+from storage.manifests import file_entry, read_checked
+from storage.objects import Store
+
+FORMAT = 1
+
+
+class ModelError(Exception):
+    """A model is missing or cannot be published; the message names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A published version.
+
+    Attributes:
+        name, version: ``name@version`` names it everywhere.
+        info: ``model.json``: name, version, config, dataset {name, version}, metrics,
+            code_version, licences, weights {path, bytes, sha256}, created_at.
+    """
+
+    name: str
+    version: str
+    info: Mapping[str, Any]
+
+    def weights(self, store: Store) -> dict[str, Tensor]:
+        """The averaged weights, a state dict on the CPU.
+
+        Raises:
+            DatasetError: The file is missing or is not the one that was published.
+        """
+        return load(read_checked(store, self.info["weights"]))
+
+
+def publish_model(
+    store: Store,
+    name: str,
+    weights: Mapping[str, Tensor],
+    *,
+    config: Mapping[str, Any],
+    dataset: tuple[str, str],
+    metrics: Mapping[str, float],
+    code_version: str,
+    licences: Mapping[str, int],
+) -> Model:
+    """Publish weights, unless they are published already.
+
+    Args:
+        store: The root.
+        name: Lower-case letters, digits, ``.``, ``_`` and ``-``.
+        weights: State dict of the average.
+        config: Everything that says how the network is built and was trained, plain values.
+        dataset: Name and version of the dataset.
+        metrics: Under names that carry their protocol.
+        code_version: Version of idpose.
+        licences: See :func:`source_licences`.
+
+    Returns:
+        The version as it was published first: its metrics are not these if it existed.
+
+    Raises:
+        ModelError: The name is not one, or a file of this version holds something else.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+        raise ModelError(f"{name!r} is no name of a model: use a-z, 0-9, '.', '_' and '-'")
+    tensors = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+    version = digest([weights_digest(tensors), config])[:12]
+    folder = f"models/{name}/{version}"
+    data = save(tensors)
+    path = f"{folder}/model.safetensors"
+    if not store.publish(path, data) and store.read(path) != data:
+        raise ModelError(f"{path} is damaged: remove it and publish again")
+    info = {
+        "format": FORMAT,
+        "name": name,
+        "version": version,
+        "config": config,
+        "config_digest": digest(config),
+        "dataset": {"name": dataset[0], "version": dataset[1]},
+        "metrics": metrics,
+        "code_version": code_version,
+        "licences": licences,
+        "weights": file_entry(path, data),
+        "created_at": _now(),
+    }
+    store.publish(f"{folder}/model.json", _pretty(info))
+    return read_model(store, f"{name}@{version}")
+
+
+def read_model(store: Store, model: str) -> Model:
+    """The version ``name@version``, or the champion of ``name``.
+
+    Raises:
+        ModelError: There is no such version, or none was promoted.
+        DamageError: Its ``model.json`` or the log cannot be used.
+    """
+    name, _, version = model.partition("@")
+    if not version:
+        version = champion(store, name) or ""
+        if not version:
+            published = ", ".join(f"{name}@{v}" for v in versions(store, name)) or "none"
+            raise ModelError(
+                f"no version of model {name!r} is promoted in {store.root}; published are "
+                f"{published}"
+            )
+    path = f"models/{name}/{version}/model.json"
+    try:
+        text = store.read(path)
+    except FileNotFoundError as error:
+        published = ", ".join(f"{name}@{v}" for v in versions(store, name)) or "none"
+        raise ModelError(
+            f"no model {name}@{version} in {store.root}; published are {published}"
+        ) from error
+    try:
+        info = json.loads(text)
+        if info["version"] != version or info["format"] != FORMAT:
+            raise ValueError(f"it is of version {info['version']}, format {info['format']}")
+        _ = info["weights"]["path"], info["weights"]["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamageError(f"{path} cannot be used ({error}): put back a copy of it") from error
+    return Model(name, version, info)
+
+
+def versions(store: Store, name: str) -> list[str]:
+    """The published versions of a model, sorted by name."""
+    paths = (path.split("/") for path in store.list(f"models/{name}"))
+    return [parts[2] for parts in paths if len(parts) == 4 and parts[3] == "model.json"]
+
+
+def champion(store: Store, name: str) -> str | None:
+    """The version that serves, or None where none was promoted.
+
+    Raises:
+        DamageError: The last entry of the log names no version.
+    """
+    entry = logs.last_entry(store, f"models/{name}/promotions")
+    return entry["version"] if entry is not None else None
+
+
+def promote(store: Store, name: str, version: str, reason: str = "") -> None:
+    """Let a version serve.
+
+    Raises:
+        ModelError: It is not published.
+    """
+    read_model(store, f"{name}@{version}")
+    _point_to(store, name, version, "promote", reason)
+
+
+def rollback(store: Store, name: str, version: str | None = None, reason: str = "") -> str:
+    """Let an earlier version serve again, by a new entry of the log. Returns it.
+
+    Args:
+        store: The root.
+        name: Name of the model.
+        version: Which one; by default the one that served before the current one was promoted,
+            so that rolling back twice goes back two versions.
+        reason: Kept in the log.
+
+    Raises:
+        ModelError: There is none to go back to, or it is not published.
+    """
+    if version is None:
+        served = _served(logs.entries(store, f"models/{name}/promotions"))
+        if len(served) < 2:
+            raise ModelError(f"no version of model {name!r} served before this one: name one")
+        version = served[-2]
+    read_model(store, f"{name}@{version}")
+    _point_to(store, name, version, "rollback", reason)
+    return version
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """Digest of names, types, shapes and values; not of how a file lays them out."""
+    total = hashlib.blake2b(digest_size=16)
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        total.update(canonical([name, str(tensor.dtype), list(tensor.shape)]))
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def source_licences(videos: pa.Table) -> dict[str, int]:
+    """How many usable videos of a dataset have each licence; ``unknown`` where none is given.
+
+    Args:
+        videos: The table ``videos`` of the dataset (columns ``status`` and ``licence``).
+    """
+    good = videos.filter(pc.equal(videos["status"], "ok"))
+    counts = pc.value_counts(pc.fill_null(good["licence"], "unknown")).to_pylist()
+    return {entry["values"]: entry["counts"] for entry in sorted(counts, key=lambda e: e["values"])}
+
+
+def _served(entries: list[dict[str, Any]]) -> list[str]:
+    """The versions that served one after the other, those that were rolled back taken out."""
+    served: list[str] = []
+    for entry in entries:
+        version = entry["version"]
+        if entry.get("action") == "rollback" and version in served:
+            while served[-1] != version:
+                served.pop()
+        elif not served or served[-1] != version:
+            served.append(version)
+    return served
+
+
+def _point_to(store: Store, name: str, version: str, action: str, reason: str) -> None:
+    entry = {"version": version, "action": action, "reason": reason, "created_at": _now()}
+    logs.append_entry(store, f"models/{name}/promotions", entry)
+    newest = champion(store, name)
+    if newest is not None:
+        store.replace(f"models/{name}/champion", f"{newest}\n".encode())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _pretty(value: Mapping[str, Any]) -> bytes:
+    plain = json.loads(canonical(value))
+    return json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
