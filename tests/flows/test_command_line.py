@@ -228,7 +228,10 @@ def test_a_server_that_does_not_answer_is_one_message(words: list[str], tmp_path
 
 def test_deploying_from_elsewhere_says_where_to_go(tmp_path: Path) -> None:
     program = [sys.executable, "-c", "from flows.cli import main; main()", "deploy"]
-    done = subprocess.run(program, capture_output=True, text=True, check=False, cwd=tmp_path)
+    env = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}
+    done = subprocess.run(
+        program, env=env, capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert done.returncode == 1
     assert "checkout of the repository" in done.stderr
     assert len(done.stderr.splitlines()) == 1
