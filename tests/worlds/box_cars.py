@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from idpose_core.datasets.rendered.video_file import VideoFile
 from tests.worlds.box_car_model import BoxCar, car_faces, random_car
 from tests.worlds.box_car_scene import Camera, draw_view, random_scene
 
@@ -99,7 +99,7 @@ def write_box_car_videos(
     for video in range(videos):
         name = f"car-{video:03d}"
         random = np.random.default_rng([seed, video])
-        with _H264(folder / f"{name}.mp4", fps, size) as file:
+        with VideoFile(folder / f"{name}.mp4", fps, size) as file:
             for shot in range(cars_per_video):
                 cars.append(random_car(random))
                 first = file.frames
@@ -112,33 +112,6 @@ def write_box_car_videos(
     _write_annotations(folder / "annotations.csv", annotated)
     _write_truth(folder / "truth.csv", views)
     return BoxCarTruth(tuple(views), tuple(cars))
-
-
-class _H264:
-    """A file being written, with equal bytes for equal pictures.
-
-    That takes one thread, and x264 without its macroblock tree: with it, x264 (core 165, with its
-    assembler) gave up to 17 different files for one and the same sequence in 40 runs.
-    """
-
-    def __init__(self, path: Path, fps: int, size: tuple[int, int]) -> None:
-        self.frames = 0
-        self._container = av.open(str(path), "w")
-        self._stream = self._container.add_stream("libx264", rate=fps)
-        self._stream.width, self._stream.height, self._stream.pix_fmt = *size, "yuv420p"
-        self._stream.options = {"crf": "21", "preset": "veryfast", "x264-params": "mbtree=0"}
-        self._stream.codec_context.thread_count = 1
-
-    def __enter__(self) -> _H264:
-        return self
-
-    def add(self, picture: Picture) -> None:
-        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-        self.frames += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._container.mux(self._stream.encode())
-        self._container.close()
 
 
 def _shot(
