@@ -1,0 +1,1 @@
+"""Ways to train a generator: which passes one iteration makes, and which losses follow."""

@@ -1,0 +1,63 @@
+"""What every method is trained on: a batch of triplets."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class TripletBatch(Protocol):
+    """B triplets, as the augmentation gives them (method.md, section 5).
+
+    Attributes:
+        id: I_id, RGB float [B, 3, S, S] in [-1, 1].
+        pose: I_pose, the same shape.
+        target: I_target: the clip and the colour jitter of ``id``, the crop of ``pose``.
+        mismatch: I_pose again with the jitter of ``id``, D_pair's real pair of two identities.
+            Positives share their jitter, and D_pair would else learn to read jitter.
+        clip: Index among the training clips of the clip of ``id`` and ``target``, int64 [B].
+    """
+
+    @property
+    def id(self) -> Tensor: ...  # noqa: D102
+    @property
+    def pose(self) -> Tensor: ...  # noqa: D102
+    @property
+    def target(self) -> Tensor: ...  # noqa: D102
+    @property
+    def mismatch(self) -> Tensor: ...  # noqa: D102
+    @property
+    def clip(self) -> Tensor: ...  # noqa: D102
+
+
+def check_batch(batch: TripletBatch, *, size: int, clips: int) -> None:
+    """Check what a loss would swallow or a GPU would abort on; meant for batches on the CPU.
+
+    Args:
+        batch: The batch.
+        size: Side of the pictures.
+        clips: Number of training clips; 0 where their indices are not used.
+
+    Raises:
+        ValueError: Pictures of another shape, not finite or outside of [-1, 1]; ID and target
+            pictures that are one and the same; clips that are no training clips.
+    """
+    count = len(batch.id)
+    for name in ("id", "pose", "target", "mismatch"):
+        pictures: Tensor = getattr(batch, name)
+        if tuple(pictures.shape) != (count, 3, size, size):
+            raise ValueError(
+                f"the {name} pictures are {tuple(pictures.shape)}, not {(count, 3, size, size)}"
+            )
+        if not bool(((pictures >= -1) & (pictures <= 1)).all()):  # False for NaN as well
+            raise ValueError(f"the {name} pictures hold values outside of [-1, 1], or NaN")
+    if bool((batch.id == batch.target).flatten(1).all(dim=1).any()):
+        raise ValueError("an ID picture is its own target: the pair would teach to copy")
+    if clips == 0:
+        return
+    if batch.clip.dtype != torch.int64 or tuple(batch.clip.shape) != (count,):
+        raise ValueError(f"clips are {batch.clip.dtype} {tuple(batch.clip.shape)}, not int64 [B]")
+    if bool(((batch.clip < 0) | (batch.clip >= clips)).any()):
+        raise ValueError(f"a clip is none of the {clips} training clips: {batch.clip.tolist()}")

@@ -1,0 +1,341 @@
+"""The paper's method: one iteration's passes through the networks, and the losses of both sides.
+
+An iteration is: ``generate``; a step of the discriminators on ``discriminator_losses``; a step of
+the generator on ``generator_losses``, with the same pictures and the discriminators as they are
+now. Nothing here steps, moves or saves: that is the training loop's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from idpose_core.methods.batches import TripletBatch
+from idpose_core.methods.losses import (
+    Losses,
+    loss_aux,
+    loss_dis1,
+    loss_dis2,
+    loss_pair,
+    loss_pair_discriminator,
+    loss_real,
+    loss_real_discriminator,
+)
+from idpose_core.models.discriminators import (
+    DiscriminatorConfig,
+    PairDiscriminator,
+    RealDiscriminator,
+)
+from idpose_core.models.generator import PRESETS as GENERATORS
+from idpose_core.models.generator import Decoded, Generator, GeneratorConfig
+from idpose_core.models.perceptual import PerceptualConfig, PerceptualDistance
+from idpose_core.models.pixel_verification import (
+    PixelVerificationConfig,
+    Statistics,
+    measure,
+    verify_pixels,
+)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Which losses take part. L1_dis always does.
+
+    Attributes:
+        dis2: L2_dis, the two reconstructions.
+        pv: L_pv, pixel verification.
+        real: L_real with D_real.
+        pair: L_pair with D_pair.
+        aux: L_aux, on D_real.
+
+    Raises:
+        ValueError: ``aux`` without ``real``, whose network carries its head.
+    """
+
+    dis2: bool = True
+    pv: bool = True
+    real: bool = True
+    pair: bool = True
+    aux: bool = True
+
+    def __post_init__(self) -> None:
+        if self.aux and not self.real:
+            raise ValueError("L_aux is a head of D_real: without L_real there is no L_aux")
+
+
+ABLATIONS = {
+    "full": Terms(),
+    "without-pv": Terms(pv=False),
+    "without-pv-and-dis2": Terms(pv=False, dis2=False),
+    "d-real": Terms(pair=False, aux=False),
+    "d-real-aux": Terms(pair=False),
+    "d-real-pair": Terms(aux=False),
+    "no-adversary": Terms(real=False, pair=False, aux=False),
+}
+"""The rows of the paper's Table 2, which remove one loss after the other (its "w/o L2_dis" is
+without L_pv as well), and its choices of discriminator."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The lambdas of equation 7, all 1 in the paper.
+
+    Raises:
+        ValueError: A negative weight.
+    """
+
+    dis: float = 1.0
+    pv: float = 1.0
+    aux: float = 1.0
+    gan: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not all(weight >= 0 for weight in asdict(self).values()):
+            raise ValueError(f"weights cannot be negative: {self}")
+
+
+@dataclass(frozen=True)
+class IdentityPoseConfig:
+    """The method from end to end, except for data and optimisation.
+
+    Attributes:
+        generator, discriminator, pixel_verification, perceptual: Of the parts.
+        terms: Which losses take part; ``ABLATIONS`` has the paper's.
+        weights: How much they count.
+        aux_on_fakes: The head is trained on generated pictures too, as in AC-GAN; else on real
+            ones alone.
+    """
+
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    pixel_verification: PixelVerificationConfig = field(default_factory=PixelVerificationConfig)
+    perceptual: PerceptualConfig = field(default_factory=PerceptualConfig)
+    terms: Terms = field(default_factory=Terms)
+    weights: Weights = field(default_factory=Weights)
+    aux_on_fakes: bool = False
+
+
+PRESETS = {
+    "128": IdentityPoseConfig(GENERATORS["128"]),
+    "64": IdentityPoseConfig(GENERATORS["64"]),
+    "small": IdentityPoseConfig(
+        GENERATORS["small"],
+        DiscriminatorConfig(width=32, norm="group"),
+        perceptual=PerceptualConfig("st-vgg16"),
+    ),
+}
+"""YTBB and synthetic pictures as in the paper, and 64 x 64 on two CPU cores."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The pictures of one iteration, all out of one pass of the decoder.
+
+    Attributes:
+        decoded: All passes one after the other, [2B or 3B or B, ...].
+        output: I_g = G(E_i(I_id), E_p(I_pose)), float [B, 3, S, S] in [-1, 1].
+        output_feature: Its last decoder feature: the queries of the pixel verification.
+        identity_again: G(E_i(I_id), E_p(I_id)); None where neither L2_dis nor L_pv takes part.
+        identity_feature: Its last decoder feature: the keys of the pixel verification.
+        pose_again: G(E_i(I_pose), E_p(I_pose)); None without L2_dis.
+    """
+
+    decoded: Decoded
+    output: Tensor
+    output_feature: Tensor
+    identity_again: Tensor | None = None
+    identity_feature: Tensor | None = None
+    pose_again: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class GeneratorLosses(Losses):
+    """The generator's losses.
+
+    Attributes:
+        aligned: I'_id of the pixel verification, float [B, 3, S, S], for sample grids; None
+            without L_pv.
+        row_sum_error: How far a row of W was from a sum of 1, float []; about 1e-6, and anything
+            else says that the kernel is wrong. None without L_pv.
+    """
+
+    aligned: Tensor | None = None
+    row_sum_error: Tensor | None = None
+
+
+class IdentityPose:
+    """Networks and losses of the paper's method.
+
+    Args:
+        config: What it consists of.
+        perceptual: The distance d, loaded for ``config.perceptual``.
+        clips: Number of training clips, the classes of L_aux. Clips of other splits are none.
+
+    Attributes:
+        generator: The generator. It, and the discriminators, are plain modules: move, compile,
+            optimise and save them as such. Processes that share a batch average gradients
+            themselves: the networks' parts are called one by one, not through one ``forward``.
+        discriminators: ``real`` and ``pair``, as far as the terms need them.
+        perceptual: As given. It is not learnt and belongs to no checkpoint.
+
+    Raises:
+        ValueError: The distance is of another configuration; L_aux without a clip.
+    """
+
+    def __init__(
+        self, config: IdentityPoseConfig, perceptual: PerceptualDistance, *, clips: int
+    ) -> None:
+        terms = config.terms
+        if perceptual.config != config.perceptual:
+            raise ValueError(f"the distance is {perceptual.config}, not {config.perceptual}")
+        if terms.aux and clips < 1:
+            raise ValueError("L_aux needs training clips")
+        self.config = config
+        self.perceptual = perceptual
+        self.generator = Generator(config.generator)
+        self.discriminators = nn.ModuleDict()
+        if terms.real:
+            heads = clips if terms.aux else 0
+            self.discriminators["real"] = RealDiscriminator(config.discriminator, clips=heads)
+        if terms.pair:
+            self.discriminators["pair"] = PairDiscriminator(config.discriminator)
+
+    def generate(self, batch: TripletBatch) -> Generated:
+        """The passes that the losses need: at most four encodes and one decode of 3B.
+
+        A pass into L2_dis or into the keys of L_pv alone is left out where that loss is.
+        """
+        terms = self.config.terms
+        identity = [batch.id, batch.pose] if terms.dis2 else [batch.id]
+        pose = [batch.pose, batch.id] if terms.dis2 or terms.pv else [batch.pose]
+        id_codes = self.generator.encode_identity(torch.cat(identity)).chunk(len(identity))
+        pose_codes = self.generator.encode_pose(torch.cat(pose)).chunk(len(pose))
+
+        passes = [(id_codes[0], pose_codes[0])]
+        if len(pose_codes) > 1:
+            passes.append((id_codes[0], pose_codes[1]))
+        if len(id_codes) > 1:
+            passes.append((id_codes[1], pose_codes[0]))
+        decoded = self.generator.decode(
+            torch.cat([code for code, _ in passes]), torch.cat([code for _, code in passes])
+        )
+        pictures, features = (part.chunk(len(passes)) for part in decoded)
+        return Generated(
+            decoded,
+            output=pictures[0],
+            output_feature=features[0],
+            identity_again=pictures[1] if len(passes) > 1 else None,
+            identity_feature=features[1] if len(passes) > 1 else None,
+            pose_again=pictures[2] if len(passes) > 2 else None,
+        )
+
+    def discriminator_losses(self, batch: TripletBatch, generated: Generated) -> Losses:
+        """What the discriminators minimise, equation 7 from their side.
+
+        ``D_real``, ``D_pair`` and ``D_aux``, as far as the terms have them. The generated picture
+        is data here: no gradient reaches the generator.
+        """
+        config, terms, kind = self.config, self.config.terms, self.config.discriminator.loss
+        fake = generated.output.detach()
+        parts: dict[str, Tensor] = {}
+        if terms.real:
+            judge = self.discriminators["real"]
+            on_target, on_fake = judge(batch.target), judge(fake)
+            parts["D_real"] = loss_real_discriminator(kind, on_target, on_fake)
+            if terms.aux:
+                parts["D_aux"] = loss_aux(on_target, batch.clip)
+                if config.aux_on_fakes:
+                    parts["D_aux"] = parts["D_aux"] + loss_aux(on_fake, batch.clip)
+        if terms.pair:
+            pair = self._pair()
+            parts["D_pair"] = loss_pair_discriminator(
+                kind,
+                positive=pair.judge(batch.id, batch.target),
+                generated=pair.judge(batch.id, fake),
+                mismatch=pair.judge(batch.id, batch.mismatch),
+            )
+        gan, aux = config.weights.gan, config.weights.aux
+        return Losses(parts, {"D_real": gan, "D_pair": gan, "D_aux": aux})
+
+    def generator_losses(self, batch: TripletBatch, generated: Generated) -> GeneratorLosses:
+        """What the generator minimises, equation 7 from its side.
+
+        ``L1_dis``, ``L2_dis``, ``L_pv``, ``L_aux``, ``L_real`` and ``L_pair``, as far as the terms
+        have them. The discriminators judge, and receive no gradient.
+        """
+        terms, kind = self.config.terms, self.config.discriminator.loss
+        output = generated.output
+        parts = {"L1_dis": loss_dis1(self.perceptual, output, batch.target)}
+        if terms.dis2:
+            again = _present(generated.identity_again), _present(generated.pose_again)
+            parts["L2_dis"] = loss_dis2(self.perceptual, batch.id, again[0], batch.pose, again[1])
+        verified = None
+        if terms.pv:
+            verified = verify_pixels(
+                output,
+                generated.output_feature,
+                _present(generated.identity_feature),
+                batch.id,
+                self.config.pixel_verification,
+            )
+            parts["L_pv"] = verified.loss
+        with _frozen(self.discriminators):
+            if terms.real:
+                judgement = self.discriminators["real"](output)
+                parts["L_real"] = loss_real(kind, judgement)
+                if terms.aux:
+                    parts["L_aux"] = loss_aux(judgement, batch.clip)
+            if terms.pair:
+                parts["L_pair"] = loss_pair(kind, self._pair().judge(batch.id, output))
+        weights = self.config.weights
+        return GeneratorLosses(
+            parts,
+            {
+                **dict.fromkeys(("L1_dis", "L2_dis"), weights.dis),
+                "L_pv": weights.pv,
+                "L_aux": weights.aux,
+                **dict.fromkeys(("L_real", "L_pair"), weights.gan),
+            },
+            aligned=None if verified is None else verified.aligned.detach(),
+            row_sum_error=None if verified is None else verified.row_sum_error,
+        )
+
+    def measure_pixels(self, generated: Generated, pictures: int = 1) -> Statistics | None:
+        """Entropy and hubs of the pixel verification over the first pictures; None without it."""
+        if not self.config.terms.pv:
+            return None
+        queries, keys = generated.output_feature, _present(generated.identity_feature)
+        return measure(queries[:pictures], keys[:pictures], self.config.pixel_verification)
+
+    def _pair(self) -> PairDiscriminator:
+        pair = self.discriminators["pair"]
+        assert isinstance(pair, PairDiscriminator)
+        return pair
+
+
+def _present(tensor: Tensor | None) -> Tensor:
+    """A pass that these losses need.
+
+    Raises:
+        ValueError: It was made with other terms, and lacks the pass.
+    """
+    if tensor is None:
+        raise ValueError("these pictures were generated without a pass that the losses need")
+    return tensor
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """No parameter of the network receives a gradient from what is computed inside."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

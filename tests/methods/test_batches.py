@@ -1,0 +1,59 @@
+"""What a batch must be, told before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from idpose_core.methods.batches import TripletBatch, check_batch
+from tests.methods.worlds import CLIPS, batch
+
+
+def test_a_good_batch_passes() -> None:
+    check_batch(batch(3), size=16, clips=CLIPS)
+
+
+def test_the_augmentation_gives_such_batches() -> None:
+    from idpose_core.training.augmentation import Batch
+
+    names = {name for name in vars(TripletBatch) if not name.startswith("_")}
+    assert names == {"id", "pose", "target", "mismatch", "clip"}
+    assert names <= set(Batch.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("name", ["id", "pose", "target", "mismatch"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1.01, -2.0])
+def test_values_that_no_picture_has_are_refused(name: str, value: float) -> None:
+    good = batch()
+    getattr(good, name)[1, 2, 3, 4] = value
+    with pytest.raises(ValueError, match=f"the {name} pictures hold"):
+        check_batch(good, size=16, clips=CLIPS)
+
+
+def test_other_shapes_are_refused() -> None:
+    good = batch()
+    with pytest.raises(ValueError, match="the id pictures are"):
+        check_batch(good, size=32, clips=CLIPS)
+    with pytest.raises(ValueError, match="the pose pictures are"):
+        check_batch(replace(good, pose=good.pose[:1]), size=16, clips=CLIPS)
+    with pytest.raises(ValueError, match="clips are"):
+        check_batch(replace(good, clip=good.clip.int()), size=16, clips=CLIPS)
+    with pytest.raises(ValueError, match="clips are"):
+        check_batch(replace(good, clip=good.clip[:1]), size=16, clips=CLIPS)
+
+
+@pytest.mark.parametrize("clip", [-1, CLIPS])
+def test_only_training_clips_are_classes(clip: int) -> None:
+    wrong = replace(batch(), clip=torch.tensor([0, clip]))
+    with pytest.raises(ValueError, match=f"none of the {CLIPS} training clips"):
+        check_batch(wrong, size=16, clips=CLIPS)
+    check_batch(wrong, size=16, clips=0)  # where L_aux takes no part, nobody asks
+
+
+def test_an_id_picture_cannot_be_its_own_target() -> None:
+    good = batch()
+    good.target[1] = good.id[1]
+    with pytest.raises(ValueError, match="its own target"):
+        check_batch(good, size=16, clips=CLIPS)
