@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from flows.configs import find_config
+from flows.runners import configured_server
 
 SETTINGS = {
     "name": "demo",
@@ -34,9 +35,9 @@ def run_demo(root: str, console: Console) -> dict[str, Any]:
         "Rendering videos of cars in varied places, then the pipeline: detector, tracks, crops,\n"
         "masks, pose features, clusters, neighbours, balanced triplets. Prefect starts first ...\n"
     )
-    from flows.prefect_flows import build_dataset
+    from flows.prefect_flows import build_from_terminal
 
-    result: dict[str, Any] = build_dataset(config, root)
+    result: dict[str, Any] = build_from_terminal(config, root)
     seconds = time.monotonic() - began
     page = Path(root) / result["path"] / "report.html"
     counts = result["counts"]
@@ -56,7 +57,7 @@ def run_demo(root: str, console: Console) -> dict[str, Any]:
 
 def keep_prefect_to_itself(root: str) -> None:
     """Where no server is configured: Prefect's files below the root, and no word to its makers."""
-    if "PREFECT_API_URL" in os.environ:
+    if configured_server():
         return
     home = Path(root).absolute() / ".prefect"
     home.mkdir(parents=True, exist_ok=True)

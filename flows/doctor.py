@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from flows.runners import configured_server
 from flows.steps.weights import weights_root
 from idpose_core.weights import list_weights, verify_weights
 from storage.objects import Store
@@ -105,7 +106,7 @@ def _disk(root: str) -> Check:
 
 
 def _prefect_server() -> Check:
-    url = os.environ.get("PREFECT_API_URL")
+    url = configured_server()
     if not url:
         return Check("Prefect server", "missing", "none configured", "export PREFECT_API_URL=...")
     try:

@@ -78,8 +78,10 @@ def read_source_annotations(build: Context) -> Annotations | None:
         found = read_annotations(Path(path), classes=frozenset(build.config.classes))
     except (OSError, ValueError) as error:
         raise ConfigError(f"source.annotations: cannot read {path}: {error}") from error
+    if found.why_empty:
+        raise ConfigError(f"source.annotations: {path}: {found.why_empty}")
     if found.malformed:
-        count, first = len(found.malformed), found.malformed[0]
+        count, first = found.malformed_count, found.malformed[0]
         build.progress.say(f"{count} malformed annotation rows left out, the first: {first}")
     return found.tracks
 
