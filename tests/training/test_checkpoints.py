@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load, save
 from torch import nn
 
 from idpose_core.training.averaging import MovingAverage
@@ -24,6 +25,7 @@ from idpose_core.training.checkpoints import (
     first_difference,
     is_pickle,
     random_state,
+    safetensors_bytes,
     set_random_state,
 )
 from storage.digests import digest, sha256
@@ -160,7 +162,18 @@ def test_any_state_comes_back(state: dict[Any, Any]) -> None:
     assert equal(found.state, state)
 
 
-@pytest.mark.parametrize("wrong", [{1, 2}, float("nan"), np.zeros(2), {1.5: 0}, {True: 0}])
+WRONG = [
+    {1, 2},
+    float("nan"),
+    np.zeros(2),
+    {1.5: 0},
+    {True: 0},
+    torch.ones(2).to_sparse(),
+    torch.ones(2, dtype=torch.complex64),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_what_a_checkpoint_cannot_keep_is_refused(tmp_path: Path, wrong: Any) -> None:
     with pytest.raises(TypeError, match=r"the state's a\.0 "):
         checkpoints(tmp_path).save(1, {"a": [wrong]})
@@ -296,9 +309,23 @@ def forge(file: Path, data: bytes) -> None:
     file.write_text(json.dumps({**document, "digest": digest(document)}))
 
 
-def test_pickles_and_zips_are_told_from_safetensors(tmp_path: Path) -> None:
-    from safetensors.torch import save
+def test_the_file_is_the_librarys() -> None:
+    tensors = {
+        "b": torch.randn(3, 5),
+        "é": torch.arange(7),
+        "empty": torch.zeros(0, 2),
+        "a": torch.tensor([True, False, True]),
+        "half": torch.randn(3).bfloat16(),
+    }
+    ours, theirs = load(safetensors_bytes(tensors)), load(save(tensors))
+    assert ours.keys() == theirs.keys()
+    assert all(equal(ours[name], theirs[name]) for name in theirs)
+    values = 8 + int.from_bytes(safetensors_bytes(tensors)[:8], "little")
+    assert values % 8 == 0
+    assert safetensors_bytes({"a": tensors["b"]}) == save({"a": tensors["b"]})
 
+
+def test_pickles_and_zips_are_told_from_safetensors(tmp_path: Path) -> None:
     archive = tmp_path / "a.pt"
     torch.save({"a": torch.ones(1)}, archive)
     assert is_pickle(archive.read_bytes())
