@@ -254,8 +254,9 @@ _TYPES = {
 def safetensors_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     """The tensors as one safetensors file, on any device, also where names share memory.
 
-    ``safetensors.torch.save`` does the same with three more copies: 0.8 GB took it 6 of a
-    checkpoint's 9 seconds, which takes 2.6 so. The format: length of the JSON head (8 bytes), head, values.
+    ``safetensors.torch.save`` does the same with three more copies: of the 9 seconds that a
+    checkpoint of 0.8 GB took it had 6, and it takes 2.6 so. The format: length of the JSON head
+    (8 bytes), head, values.
     """
     head: dict[str, Any] = {}
     parts: list[Any] = []
