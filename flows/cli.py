@@ -304,10 +304,10 @@ def _runner_name(option: str | None) -> str:
 def _build_with(runner: str) -> Callable[[BuildConfig, str], Any]:
     if runner == "local":
         return build_locally
-    # Starting an ephemeral Prefect takes about 10 s, so it is imported only when asked for; its
-    # own limit of 20 s is too short for a busy machine.
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    # Starting an ephemeral Prefect takes about 10 s, so it is imported only when asked for.
+    from flows.runners import prepare_prefect
+
+    prepare_prefect()
     from flows.prefect_flows import build_from_terminal
 
     return build_from_terminal

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from flows.configs import find_config
-from flows.runners import configured_server
+from flows.runners import configured_server, prepare_prefect
 
 SETTINGS = {
     "name": "demo",
@@ -29,7 +29,11 @@ def run_demo(root: str, console: Console) -> dict[str, Any]:
     What an earlier run left in ``root`` is used again.
     """
     began = time.monotonic()
-    keep_prefect_to_itself(root)
+    if not configured_server():
+        home = Path(root).absolute() / ".prefect"
+        home.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("PREFECT_HOME", str(home))
+    prepare_prefect()
     config = find_config("rendered-cars", SETTINGS)
     console.print(
         "Rendering videos of cars in varied places, then the pipeline: detector, tracks, crops,\n"
@@ -53,15 +57,3 @@ def run_demo(root: str, console: Console) -> dict[str, Any]:
     console.print(f"  inspect:  idpose inspect {config.name} --root {root}")
     console.print(f"  query:    SELECT * FROM '{root}/{result['path']}/triplets/*.parquet'")
     return {**result, "page": str(page), "seconds": seconds}
-
-
-def keep_prefect_to_itself(root: str) -> None:
-    """Where no server is configured: Prefect's files below the root, and no word to its makers."""
-    if configured_server():
-        return
-    home = Path(root).absolute() / ".prefect"
-    home.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("PREFECT_HOME", str(home))
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")

@@ -38,12 +38,12 @@ class StageEstimate:
 
 # Seconds on one thread and bytes a unit of output: docs/results/stage-rates.json, rounded up.
 # detectron2 and torchvision run the same network.
-_SECONDS_PER_FRAME = {"torchvision": 6.0, "detectron2": 6.0, "yolox": 0.015, "annotations": 0.01}
+_SECONDS_PER_FRAME = {"torchvision": 4.5, "detectron2": 4.5, "yolox": 0.015, "annotations": 0.01}
 _SECONDS_PER_CROP = {"crop": 0.015, "mask": 0.05, "embed": 0.04}
 _BYTES_PER_CROP = {"crop": 40_000, "mask": 600, "embed": 7_000}
 _BYTES_PER_FRAME = 400
-_SECONDS_PER_FILE = 0.02
-_SECONDS_PER_PIXEL, _BYTES_PER_PIXEL = 4e-6, 0.12  # of rendered video
+_SECONDS_PER_FILE = 0.04
+_SECONDS_PER_PIXEL, _BYTES_PER_PIXEL = 4e-6, 0.12  # of rendered video, by `make demo`, rounded up
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,17 @@ from idpose_core.config import ConfigError, RunConfig
 from idpose_core.processes import end_with_parent
 
 
+def prepare_prefect() -> None:
+    """Settings of a temporary Prefect server, for the moment before Prefect is imported.
+
+    It sends nothing to its makers, and its own limit of 20 s to start is too short for a busy
+    machine. What the user has set stays.
+    """
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+
+
 def configured_server() -> str | None:
     """The Prefect server of $PREFECT_API_URL or of Prefect's active profile, without Prefect."""
     if url := os.environ.get("PREFECT_API_URL"):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from idpose_core.pose.shift_tolerant import BlurPool
+from idpose_core.pose.shift_tolerant import BlurPool, LpipsScaling
 
 # Channels of each block's convolutions, all 3 x 3 with padding 1.
 _BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -30,16 +30,9 @@ class ShiftTolerantVgg16(nn.Module):
     ImageNet statistics is inside, as in the published network.
     """
 
-    shift: Tensor
-    scale: Tensor
-
     def __init__(self) -> None:
         super().__init__()
-        # The constants of LPIPS' scaling layer: ImageNet mean and deviation, for input in [-1, 1].
-        shift = torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1)
-        scale = torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1)
-        self.register_buffer("shift", shift, persistent=False)
-        self.register_buffer("scale", scale, persistent=False)
+        self.scaling = LpipsScaling()
         self.blur = BlurPool()
         self.blocks = nn.ModuleList()
         inputs = 3
@@ -55,7 +48,7 @@ class ShiftTolerantVgg16(nn.Module):
 
         For 64 x 64 input the blocks have sides 64, 33, 17, 9 and 5.
         """
-        x = (x - self.shift) / self.scale
+        x = self.scaling(x)
         features: list[list[Tensor]] = []
         for number, block in enumerate(self.blocks):
             if number > 0:

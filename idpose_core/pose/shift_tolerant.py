@@ -53,11 +53,11 @@ class BlurPool(nn.Module):
         return blurred
 
 
-class ShiftTolerantAlexNet(nn.Module):
-    """The convolutions of the shift-tolerant AlexNet, up to conv5.
+class LpipsScaling(nn.Module):
+    """LPIPS' scaling layer: pictures in [-1, 1] to ImageNet's mean and deviation; holds no weights.
 
-    Input ``[N, 3, H, W]`` float, RGB in [-1, 1], H and W at least 32: the scaling of LPIPS to
-    ImageNet statistics is inside, as in the published network.
+    The constants are those of Zhang et al., "The Unreasonable Effectiveness of Deep Features as a
+    Perceptual Metric" (CVPR 2018), as in the package ``lpips``.
     """
 
     shift: Tensor
@@ -65,11 +65,26 @@ class ShiftTolerantAlexNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # The constants of LPIPS' scaling layer: ImageNet mean and deviation, for input in [-1, 1].
         shift = torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1)
         scale = torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1)
         self.register_buffer("shift", shift, persistent=False)
         self.register_buffer("scale", scale, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale pictures [N, 3, H, W]."""
+        return (x - self.shift) / self.scale
+
+
+class ShiftTolerantAlexNet(nn.Module):
+    """The convolutions of the shift-tolerant AlexNet, up to conv5.
+
+    Input ``[N, 3, H, W]`` float, RGB in [-1, 1], H and W at least 32: the scaling of LPIPS to
+    ImageNet statistics is inside, as in the published network.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scaling = LpipsScaling()
         self.blur = BlurPool()
         self.conv1 = nn.Conv2d(3, 64, 11, stride=1, padding=2)
         self.conv2 = nn.Conv2d(64, 192, 5, padding=2)
@@ -83,7 +98,7 @@ class ShiftTolerantAlexNet(nn.Module):
         For 224 x 224 input: 64 x 110 x 110, 192 x 56 x 56, and 384, 256 and 256 channels at
         29 x 29.
         """
-        scaled = (x - self.shift) / self.scale
+        scaled = self.scaling(x)
         conv1 = F.relu(self.blur(self.conv1(scaled)))
         conv2 = F.relu(self.conv2(self._pool(conv1)))
         conv3 = F.relu(self.conv3(self._pool(conv2)))

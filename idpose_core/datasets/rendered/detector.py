@@ -3,7 +3,7 @@
     python -m idpose_core.datasets.rendered.detector FOLDER OUT.safetensors [--steps N]
 
 renders models of the training split below FOLDER, in places of their own, and trains on them. The
-shipped file was made by this command.
+shipped file was made by this command, some of its frames one change of looks before the present.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 uses the world that ``detector`` rendered below FOLDER (and renders what is missing of it). Only
 models of the training split are seen, and no label but which way is up. The shipped file was made
-by this command.
+by this command, some of its frames one change of looks before the present.
 """
 
 from __future__ import annotations
