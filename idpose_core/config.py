@@ -6,35 +6,22 @@ configuration. Unknown keys are refused, with the nearest known key named.
 
 from __future__ import annotations
 
-import difflib
-import reprlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from idpose_core import settings
 from idpose_core.instances.coco import COCO_CLASSES
+from idpose_core.settings import ConfigError as ConfigError
+from idpose_core.settings import Section, nearest
 
 ImageSize = Annotated[int, Field(ge=32, le=1024)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the key and the remedy."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _take_an_empty_section(cls, values: Any) -> Any:
-        return {} if values is None else values
-
-
-class SourceConfig(_Section):
+class SourceConfig(Section):
     """Where the videos come from."""
 
     kind: Literal["folder", "rendered"] = Field("folder", description="Kind of source")
@@ -47,7 +34,7 @@ class SourceConfig(_Section):
     licence: str | None = Field(None, description="Licence of the videos, carried into the card")
 
 
-class RenderedConfig(_Section):
+class RenderedConfig(Section):
     """The rendered world, for source.kind=rendered."""
 
     kind: Literal["car", "chair"] = Field("car", description="Family of models")
@@ -60,7 +47,7 @@ class RenderedConfig(_Section):
     samples: int = Field(4, ge=2, le=1024, description="Light paths a pixel: noise against time")
 
 
-class DetectorConfig(_Section):
+class DetectorConfig(Section):
     """Which detector crops the instances."""
 
     kind: Literal["torchvision", "detectron2", "yolox", "annotations"] = "torchvision"
@@ -71,14 +58,14 @@ class DetectorConfig(_Section):
     device: str = Field("cpu", description="cpu, cuda or cuda:N")
 
 
-class SamplingConfig(_Section):
+class SamplingConfig(Section):
     """How frames are chosen."""
 
     fps: float = Field(4.0, gt=0, le=60, description="Frames a second that are looked at")
     deadline_seconds: float = Field(600.0, gt=0, description="Limit for decoding one video")
 
 
-class ClipsConfig(_Section):
+class ClipsConfig(Section):
     """What a clip and its crops must satisfy (absolute thresholds only)."""
 
     min_crops: int = Field(5, ge=2, description="Good crops that a clip needs")
@@ -97,14 +84,14 @@ class ClipsConfig(_Section):
         return self
 
 
-class ImageConfig(_Section):
+class ImageConfig(Section):
     """The stored pictures."""
 
     size: ImageSize = Field(160, description="Side of a crop in pixels")
     scale: float = Field(1.25, ge=1.0, le=3.0, description="Side of the square over the box's")
 
 
-class EmbedderConfig(_Section):
+class EmbedderConfig(Section):
     """The pose feature."""
 
     kind: Literal["rotnet", "st-alex", "random-alexnet", "grey-pixels", "silhouette"] = "st-alex"
@@ -118,7 +105,7 @@ class EmbedderConfig(_Section):
     device: str = "cpu"
 
 
-class PoseConfig(_Section):
+class PoseConfig(Section):
     """The pose space: projection and clusters, fitted on training rows only."""
 
     clusters: int = Field(32, ge=1, description="M of the paper")
@@ -126,7 +113,7 @@ class PoseConfig(_Section):
     space: str = Field("fit", description="fit, or the id of an existing pose space")
 
 
-class TripletsConfig(_Section):
+class TripletsConfig(Section):
     """How triplets are sampled (paper section 3.2)."""
 
     train: int | None = Field(None, ge=1, description="null = what the pool gives, <= 100,000")
@@ -138,7 +125,7 @@ class TripletsConfig(_Section):
     exclude_diagonal: bool = Field(False, description="Leave out pairs within one pose cluster")
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """How the work is carried out; nothing here changes a result."""
 
     workers: int = Field(0, ge=0, description="Processes; 0 = one for each core")
@@ -148,7 +135,7 @@ class RunConfig(_Section):
     shard_rows: int | None = Field(None, ge=1, description="Input rows a shard; null = by stage")
 
 
-class BuildConfig(_Section):
+class BuildConfig(Section):
     """Everything that `idpose build` needs to know."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of the dataset")
@@ -175,7 +162,7 @@ class BuildConfig(_Section):
         # Without a detector the annotation file alone says which classes there are.
         for name in self.classes if self.detector.kind != "annotations" else ():
             if name not in COCO_CLASSES:
-                near = _nearest(name, COCO_CLASSES)
+                near = nearest(name, COCO_CLASSES)
                 raise ValueError(
                     f"classes: no detector knows {name!r}; the nearest known class is {near!r}"
                 )
@@ -208,111 +195,20 @@ _NOT_CONTENT = (
 
 
 def parse_config(values: Mapping[str, Any]) -> BuildConfig:
-    """Validate plain values.
-
-    Raises:
-        ConfigError: A key is unknown or a value is out of its range; every problem is named.
-    """
-    try:
-        return BuildConfig.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain(e) for e in error.errors())) from None
+    """Validate plain values. Raises ConfigError; see ``settings.parse``."""
+    return settings.parse(BuildConfig, values)
 
 
 def load_config(text: str, overrides: Mapping[str, Any] | None = None) -> BuildConfig:
-    """Parse YAML and apply ``key.path: value`` overrides.
-
-    Raises:
-        ConfigError: The text is not a YAML mapping, or the configuration is not valid.
-    """
-    values = _read_yaml(text)
-    if not isinstance(values, dict):
-        raise ConfigError("a configuration is a mapping of keys to values")
-    for path, value in (overrides or {}).items():
-        _set(values, path, value)
-    return parse_config(values)
+    """Parse YAML and apply ``key.path: value`` overrides. Raises ConfigError."""
+    return parse_config(settings.with_overrides(BuildConfig, settings.read_yaml(text), overrides))
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Split ``key.path=value``.
-
-    Where the key takes text, the value is taken as it stands (nothing, or ``null``, is None where
-    the key may be None). Elsewhere it is read as YAML, so that 3, true and [a, b] work.
-
-    Raises:
-        ConfigError: There is no ``=``, or the value is not YAML.
-    """
-    path, equals, value = text.partition("=")
-    if not equals or not path:
-        raise ConfigError(f"--set takes key=value, not {text!r}")
-    kind = dict(_keys(BuildConfig)).get(path)
-    if kind is str:
-        return path, value
-    if kind == str | None:
-        return path, None if value in ("", "null") else value
-    try:
-        return path, _read_yaml(value)
-    except ConfigError as error:
-        raise ConfigError(f"--set {path}: {error}") from error
-
-
-def _read_yaml(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except RecursionError:
-        raise ConfigError("not YAML: nested too deeply") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: such as a 13th month
-        raise ConfigError(f"not YAML: {error}") from error
-
-
-def _set(values: dict[str, Any], path: str, value: Any) -> None:
-    *sections, last = path.split(".")
-    for section in sections:
-        if values.get(section) is None:
-            values[section] = {}
-        values = values[section]
-        if not isinstance(values, dict):
-            known = path in dict(_keys(BuildConfig))
-            raise ConfigError(f"{section}: not a section of keys" if known else _unknown(path))
-    values[last] = value
-
-
-def _explain(error: Any) -> str:
-    path = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return _unknown(path)
-    if error["type"] == "value_error":  # one of the validators above
-        return ": ".join(filter(None, (path, str(error["ctx"]["error"]))))
-    return f"{path}: {error['msg']} (got {reprlib.repr(error['input'])})"
-
-
-def _unknown(path: str) -> str:
-    near = _nearest(path, [known for known, _ in _keys(BuildConfig)])
-    return f"unknown key {path!r}; the nearest known key is {near!r}"
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    return difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)[0]
-
-
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key with its type."""
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from _keys(kind, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", kind
+    """Split ``key.path=value`` of a build; see ``settings.parse_override``."""
+    return settings.parse_override(BuildConfig, text)
 
 
 def read_config_file(path: Path, overrides: Mapping[str, Any] | None = None) -> BuildConfig:
-    """Load a YAML file.
-
-    Raises:
-        ConfigError: The file cannot be read or is not a valid configuration.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
-    return load_config(text, overrides)
+    """Load a YAML file. Raises ConfigError."""
+    return load_config(settings.read_text(path), overrides)
