@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -15,9 +15,13 @@ from rich.text import Text
 
 from flows import configs
 from flows.messages import announce_interrupts, explain, print_error, terminal, visible
+from idpose_core import settings
 from idpose_core.config import BuildConfig, ConfigError, parse_override
 from storage.datasets import DatasetError
 from storage.objects import Store
+
+if TYPE_CHECKING:
+    from idpose_core.training.loop import Trained  # it imports torch
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,6 +77,36 @@ def build(
             parsed = parsed.model_copy(update={"run": run})
         result = _build_with(chosen)(parsed, where)
         _report_build(parsed, result, where, as_json)
+
+
+@app.command()
+def train(
+    dataset: DatasetArgument,
+    method: Annotated[
+        str | None, typer.Option(help="identity-pose, or one of its ablations")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of a training")] = None,
+    overrides: SetOption = None,
+    new: Annotated[bool, typer.Option("--new", help="Start afresh beside what there is")] = False,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train on a dataset, or go on with its training; Ctrl-C ends it with a checkpoint."""
+    from flows.train import train_dataset
+    from idpose_core.training.config import TrainingConfig
+
+    with _failures():
+        values = settings.read_yaml(settings.read_text(config)) if config else None
+        keys = dict(settings.parse_override(TrainingConfig, text) for text in overrides or [])
+        if method is not None:
+            keys["training.method"] = method
+        progress = terminal(stderr=True)
+        done = train_dataset(
+            find_root(root), dataset, values, keys, new=new,
+            say=lambda line: progress.print(visible(line)),
+        )  # fmt: skip
+        if done is not None:
+            _report_training(done, as_json)
 
 
 @app.command()
@@ -344,6 +378,27 @@ def _report_build(config: BuildConfig, result: dict[str, Any], root: str, as_jso
         _print_json(result)
     if result["internal_errors"]:
         raise typer.Exit(1)
+
+
+def _report_training(done: Trained, as_json: bool) -> None:
+    model = f"{done.model.name}@{done.model.version}" if done.model else None
+    if model:
+        console.print(f"published {model} after {done.steps} steps")
+    elif done.stopped:
+        console.print(
+            f"stopped at step {done.steps}: {done.stopped}; the same command goes on there"
+        )
+    if as_json:
+        _print_json(
+            {
+                "run": done.run,
+                "model": model,
+                "steps": done.steps,
+                "resumed_from": done.resumed_from,
+            }
+        )
+    if done.interrupted:
+        raise typer.Exit(130)
 
 
 def _show_estimate(found: dict[str, Any], as_json: bool) -> None:

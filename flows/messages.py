@@ -11,7 +11,7 @@ from types import FrameType
 from rich.console import Console
 
 from idpose_core.config import ConfigError
-from storage.datasets import DatasetError
+from storage.errors import ToldError
 
 _ELSEWHERE = "with --root or $IDPOSE_ROOT"
 _REMEDIES = {
@@ -35,9 +35,6 @@ def visible(text: str) -> str:
 
 def explain(error: BaseException) -> tuple[str, int] | None:
     """The message and the exit code of an error; None for what only a traceback can tell."""
-    from flows.runners import WorkerDiedError
-    from flows.steps.context import BuildError
-
     if isinstance(error, ConfigError):
         return str(error), 2
     if isinstance(error, ImportError) and isinstance(error.__cause__, ModuleNotFoundError):
@@ -47,7 +44,7 @@ def explain(error: BaseException) -> tuple[str, int] | None:
             return None  # nobody reads: Typer ends in silence
         remedy = _REMEDIES.get(error.errno or 0)
         return f"{error}: {remedy}" if remedy else str(error), 1
-    if isinstance(error, BuildError | DatasetError | ValueError | WorkerDiedError):
+    if isinstance(error, ToldError | ValueError):
         return str(error), 1
     return None
 

@@ -27,6 +27,7 @@ from typing import Any, Protocol, Self
 
 from idpose_core.config import ConfigError, RunConfig
 from idpose_core.processes import end_with_parent
+from storage.errors import ToldError
 
 
 def prepare_prefect() -> None:
@@ -54,7 +55,7 @@ def configured_server() -> str | None:
         return None  # no profile, or none that can be read: Prefect will say so
 
 
-class WorkerDiedError(Exception):
+class WorkerDiedError(ToldError):
     """A worker process died, not by an error of the stage; the message names the remedy."""
 
 

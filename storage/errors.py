@@ -1,9 +1,13 @@
-"""What the storage floor says when something that was kept cannot be used."""
+"""Errors of which a user needs the message and no traceback."""
 
 from __future__ import annotations
 
 
-class DatasetError(Exception):
+class ToldError(Exception):
+    """Something that can happen to every user; the message names the cause and the remedy."""
+
+
+class DatasetError(ToldError):
     """A dataset is missing, incomplete or damaged; the message names what and the remedy."""
 
 

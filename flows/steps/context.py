@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from flows.progress import Progress
 from flows.runners import Runner
 from idpose_core.config import BuildConfig, ConfigError
+from storage.errors import ToldError
 from storage.objects import Store
 from storage.reasons import Status
 from storage.shards import (
@@ -23,7 +24,7 @@ from storage.shards import (
 )
 
 
-class BuildError(Exception):
+class BuildError(ToldError):
     """A build cannot give a dataset; the message names the cause and the remedy."""
 
 

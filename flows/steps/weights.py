@@ -16,6 +16,8 @@ _NETWORKS = {
     "yolox": "yolox-nano",
     "rotnet": "ImageNet_RotNet_AlexNet",
     "st-alex": "st-alex",
+    "st-vgg16": "st-vgg16",
+    "vgg19": "vgg19",
 }
 
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from idpose_core.models.layers import at_least_float32, check_choice
+from storage.errors import ToldError
 
 Affinity = Literal["dot", "cosine"]
 Gradient = Literal["full", "stop_affinity", "stop_keys"]
@@ -30,7 +31,7 @@ _NO_KERNEL = ("No available kernel", "No viable backend")  # the two messages of
 _COSINE_FLOOR = 1e-6  # a feature of zeros has no direction, and must have no endless gradient
 
 
-class NoFusedAttentionError(RuntimeError):
+class NoFusedAttentionError(ToldError):
     """Pixel verification would need P x P memory here."""
 
 

@@ -24,13 +24,14 @@ from safetensors.torch import load
 from torch import Tensor
 
 from storage.digests import canonical, digest, sha256
+from storage.errors import ToldError
 from storage.objects import Store
 
 FORMAT = 1
 _KEPT = 3
 
 
-class CheckpointError(Exception):
+class CheckpointError(ToldError):
     """A checkpoint cannot be used or written; the message names it and the remedy."""
 
 

@@ -34,6 +34,10 @@ _SHARDS_AT_ONCE = 16
 MEMORY = 8 << 30
 
 
+class EmptySplitError(DatasetError):
+    """A split has no triplets."""
+
+
 @dataclass(frozen=True)
 class RawBatch:
     """A batch as it was stored, this process's share of it.
@@ -74,7 +78,8 @@ class TripletData:
         size: Height and width of the pictures.
 
     Raises:
-        DatasetError: There is no such dataset or its split is empty; a file is missing or not the
+        EmptySplitError: The split has no triplets.
+        DatasetError: There is no such dataset; a file is missing or not the
             one that was committed; a picture does not decode or has another shape.
     """
 
@@ -95,7 +100,7 @@ class TripletData:
         self.split = split
         self.triplets = read_table(store, manifest, "triplets", split=split).sort_by("triplet_id")
         if not len(self):
-            raise DatasetError(
+            raise EmptySplitError(
                 f"{self.name}@{self.version} has no triplets in its split {split!r}: build it with "
                 "more videos, or another share of them in this split"
             )

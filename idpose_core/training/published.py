@@ -24,14 +24,14 @@ from torch import Tensor
 
 from storage import logs
 from storage.digests import canonical, digest
-from storage.errors import DamageError
+from storage.errors import DamageError, ToldError
 from storage.manifests import file_entry, read_checked
 from storage.objects import Store
 
 FORMAT = 1
 
 
-class ModelError(Exception):
+class ModelError(ToldError):
     """A model is missing or cannot be published; the message names it and the remedy."""
 
 

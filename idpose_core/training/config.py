@@ -1,0 +1,184 @@
+"""The configuration of a training: one object that describes it entirely.
+
+A preset says what the networks look like; any key can be set beside it. ``resolve`` writes both
+into one whole, and that is what names the run, is written beside it and into the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from idpose_core import settings
+from idpose_core.methods.identity_pose import (
+    ABLATIONS,
+    PRESETS,
+    IdentityPoseConfig,
+    Weights,
+)
+from idpose_core.models.discriminators import DiscriminatorConfig
+from idpose_core.models.generator import GeneratorConfig
+from idpose_core.models.perceptual import PerceptualConfig
+from idpose_core.models.pixel_verification import PixelVerificationConfig
+from idpose_core.settings import ConfigError, Section
+
+Preset = Literal["128", "64", "small"]
+Precision = Literal["float32", "bfloat16"]
+PAPER = "identity-pose"
+METHODS = {PAPER: ABLATIONS["full"], **{k: v for k, v in ABLATIONS.items() if k != "full"}}
+"""The paper's method and its ablations: which losses take part."""
+
+
+class OptimisationConfig(Section):
+    """How the networks are trained (paper, section 4)."""
+
+    method: str = Field(PAPER, description="identity-pose, or one of its ablations")
+    preset: Preset | None = Field(
+        None, description="128 (YTBB), 64 (synthetic), small (CPU); null = by the device"
+    )
+    steps: int = Field(100_000, ge=1, description="Updates of the generator, and of each D")
+    batch_size: int = Field(16, ge=1, description="Triplets a step, over all processes")
+    learning_rate: float = Field(1e-4, gt=0, description="Of Adam, constant")
+    betas: tuple[float, float] = Field((0.5, 0.999), description="Of Adam")
+    average: float = Field(0.999, ge=0, lt=1, description="Limit of the moving average's decay")
+    precision: Precision | None = Field(
+        None, description="Of the convolutions; null = bfloat16 where CUDA has it, else float32"
+    )
+    jitter: float = Field(0.4, ge=0, le=1, description="Strength of the colour jitter")
+    flip: bool = Field(False, description="Mirror half of the triplets, all three pictures")
+    merge_videos: bool = Field(False, description="Clips of one video are one class of L_aux")
+    checkpoint_every: int = Field(1000, ge=1, description="Steps")
+    sample_every: int = Field(1000, ge=1, description="Steps between sample grids")
+    log_every: int = Field(50, ge=1, description="Steps between lines of the log")
+    measure_every: int = Field(500, ge=1, description="Steps between gradient norms and entropies")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.method not in METHODS:
+            near = settings.nearest(self.method, METHODS)
+            raise ValueError(
+                f"training.method: no method {self.method!r}; the nearest known one is {near!r}"
+            )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"training.betas lie in [0, 1), not {self.betas}")
+        return self
+
+
+class RunConfig(Section):
+    """How a training is carried out; nothing here makes it another one."""
+
+    device: str = Field("auto", description="auto (a free GPU, else cpu), cpu, cuda or cuda:N")
+    compile: bool | None = Field(None, description="torch.compile; null = on CUDA")
+    minutes: float | None = Field(
+        None, gt=0, description="Stop cleanly after so long; the same command goes on"
+    )
+    samples: int | None = Field(
+        None, ge=1, description="Stop cleanly after so many triplets; the same command goes on"
+    )
+    loader_threads: int = Field(2, ge=0, description="Threads that decode pictures")
+    keep: int = Field(3, ge=1, description="Newest checkpoints kept, beside the best")
+    perceptual_weights: str | None = Field(
+        None, description="File or name of `idpose weights list`; null = by perceptual.kind"
+    )
+
+
+_CADENCE = {
+    "preset", "steps", "checkpoint_every", "sample_every", "log_every", "measure_every",
+}  # fmt: skip
+
+
+class TrainingConfig(Section):
+    """Everything that `idpose train` needs to know, beside the dataset."""
+
+    training: OptimisationConfig = OptimisationConfig()
+    generator: GeneratorConfig = GeneratorConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    pixel_verification: PixelVerificationConfig = PixelVerificationConfig()
+    perceptual: PerceptualConfig = PerceptualConfig()
+    weights: Weights = Weights()
+    aux_on_fakes: bool = Field(False, description="Train the identity head on fakes as well")
+    run: RunConfig = RunConfig()
+    seed: int = Field(0, ge=0, lt=2**64)
+
+    def identity(self) -> dict[str, Any]:
+        """The part that the weights after a step depend on, as plain values.
+
+        Not how long to train and how often to look: more steps go on with the same run.
+        """
+        return self.model_dump(mode="json", exclude={"run": True, "training": _CADENCE})
+
+    def method(self) -> IdentityPoseConfig:
+        """Networks and losses of this training."""
+        return IdentityPoseConfig(
+            generator=self.generator,
+            discriminator=self.discriminator,
+            pixel_verification=self.pixel_verification,
+            perceptual=self.perceptual,
+            terms=METHODS[self.training.method],
+            weights=self.weights,
+            aux_on_fakes=self.aux_on_fakes,
+        )
+
+
+_SCHEDULES: dict[Preset, dict[str, Any]] = {
+    "128": {},
+    "64": {"steps": 50_000},
+    # One step takes about a second on two cores, and few steps want a larger rate.
+    "small": {
+        "steps": 2000, "batch_size": 8, "learning_rate": 2e-4, "checkpoint_every": 100,
+        "sample_every": 100, "log_every": 10, "measure_every": 100,
+    },
+}  # fmt: skip
+
+
+def resolve(
+    values: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    default_preset: Preset = "128",
+) -> TrainingConfig:
+    """The whole configuration: the preset, over it the values, over these the overrides.
+
+    Args:
+        values: Plain values, such as of a YAML file.
+        overrides: ``key.path: value``.
+        default_preset: Where none is named.
+
+    Raises:
+        ConfigError: A key is unknown or a value is out of its range.
+    """
+    asked = settings.with_overrides(TrainingConfig, _copied(dict(values or {})), overrides)
+    training = asked.get("training")
+    named = training.get("preset") if isinstance(training, dict) else None
+    preset = named or default_preset
+    if preset not in _SCHEDULES:
+        raise ConfigError(f"training.preset is one of {', '.join(_SCHEDULES)}, not {preset!r}")
+    method = asdict(PRESETS[preset])
+    base = {
+        **{name: method[name] for name in _PARTS},
+        "training": {**_SCHEDULES[preset], "preset": preset},
+    }
+    return settings.parse(TrainingConfig, _over(base, asked))
+
+
+_PARTS = ("generator", "discriminator", "pixel_verification", "perceptual", "weights")
+
+
+def _over(base: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in above.items():
+        below = merged.get(key)
+        if isinstance(below, dict) and value is None:
+            continue  # an empty section
+        if isinstance(below, dict) and isinstance(value, Mapping):
+            merged[key] = _over(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _copied(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: _copied(v) if isinstance(v, dict) else v for key, v in values.items()}

@@ -1,0 +1,174 @@
+"""The training from end to end: open the data, go on from the last checkpoint, step, publish.
+
+Steps are a pure function of the state and their number: what is drawn for a batch depends on the
+seed and the step alone (as in EDM2). So a run that was killed and goes on gives the weights of one
+that never stopped, bit for bit on one machine's CPU.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from idpose_core.methods.batches import check_batch
+from idpose_core.models.perceptual import load_perceptual
+from idpose_core.training.augmentation import Augmentation
+from idpose_core.training.checkpoints import Checkpoints, set_random_state
+from idpose_core.training.config import TrainingConfig
+from idpose_core.training.data import TripletData, batches
+from idpose_core.training.journal import Journal
+from idpose_core.training.observer import Observer, Say
+from idpose_core.training.processes import World
+from idpose_core.training.published import Model
+from idpose_core.training.runs import Run
+from idpose_core.training.sampling import Sampler
+from idpose_core.training.trainer import NonFiniteLossError, Trainer
+from storage.objects import Store
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a call of :func:`train` did.
+
+    Attributes:
+        run: Id of the run.
+        model: What was published; None where the run is not at its end yet.
+        steps: Finished steps.
+        resumed_from: Steps that were finished when it began.
+        stopped: Why it ended before its last step; None where it did not.
+        interrupted: Whether that was because it was asked to.
+    """
+
+    run: str
+    model: Model | None
+    steps: int
+    resumed_from: int
+    stopped: str | None
+    interrupted: bool = False
+
+
+def train(
+    store: Store,
+    run: Run,
+    perceptual_weights: Path | None,
+    *,
+    device: torch.device,
+    world: World | None = None,
+    stop: threading.Event | None = None,
+    say: Say = print,
+) -> Trained:
+    """Train until the last step, a limit of the configuration, or until told to stop.
+
+    Args:
+        store: The root.
+        run: Which training: dataset, configuration, id; its folder may hold checkpoints.
+        perceptual_weights: File of the distance's trunk; None where it has none.
+        device: Where to compute.
+        world: The processes that share the batches; all of them call this with equal arguments.
+        stop: Set from outside to end after the step under way, with a checkpoint.
+        say: Told how it goes, a line at a time.
+
+    Raises:
+        DatasetError: The dataset, its split or a picture cannot be used.
+        CheckpointError: A checkpoint cannot be used or written.
+        NonFiniteLossError: A loss became NaN or infinite; names the last good checkpoint.
+        ValueError: Settings that do not go together, such as a batch larger than the data.
+    """
+    world, stop = world or World(), stop or threading.Event()
+    config, training = run.config, run.config.training
+    data = TripletData(store, run.dataset, merge_videos=training.merge_videos)
+    sampler = Sampler(len(data), training.batch_size, config.seed, world.rank, world.size)
+    size = config.generator.size
+    augmentation = Augmentation(size, config.seed, training.jitter, training.flip)
+    perceptual = load_perceptual(config.perceptual, perceptual_weights)
+    compiled = device.type == "cuda" if config.run.compile is None else config.run.compile
+    clips = len(data.classes)
+    trainer = Trainer(
+        config, perceptual, clips=clips, device=device, world=world, compiled=compiled
+    )
+    checkpoints = Checkpoints(store, run.id, run.identity(), keep=config.run.keep)
+    resumed = checkpoints.latest()
+    if resumed is not None:
+        trainer.load_state_dict(resumed.state["trainer"])
+        set_random_state(resumed.state["random"])
+    begun = trainer.step
+    journal = Journal(store, run.id, begun)
+    if resumed is not None:
+        journal.load_state_dict(resumed.state["journal"], device)
+    observer = Observer(store, run, trainer, world, checkpoints, journal, data, say)
+    if world.leads:
+        observer.describe(resumed)
+
+    limit = _Limit(config, stop, world, device)
+    with _good_state_named(run, checkpoints):
+        loader = batches(
+            data, sampler, begun, training.steps,
+            threads=config.run.loader_threads, pin=device.type == "cuda",
+        )  # fmt: skip
+        with closing(loader):
+            for raw in loader:
+                batch = augmentation(raw, device)
+                if trainer.step == begun:
+                    check_batch(batch, size=size, clips=clips)
+                at = trainer.step + 1
+                losses, measured = trainer.train_step(
+                    batch, measure=at % training.measure_every == 0
+                )
+                observer.after_step(losses, measured, first=trainer.step == begun + 1)
+                if trainer.step < training.steps and limit.reached(trainer.step - begun):
+                    break
+        observer.checkpoint()
+    done = trainer.step >= training.steps
+    model = observer.publish() if done and world.leads else None
+    observer.close()
+    stopped = None if done else limit.reason
+    return Trained(
+        run.id, model, trainer.step, begun, stopped, stopped is not None and stop.is_set()
+    )
+
+
+class _Limit:
+    """When a call ends before the last step: asked to, or after its share of time or triplets."""
+
+    def __init__(
+        self, config: TrainingConfig, stop: threading.Event, world: World, device: torch.device
+    ) -> None:
+        self._run, self._batch = config.run, config.training.batch_size
+        self._stop, self._world, self._device = stop, world, device
+        self._began = time.monotonic()
+        self.reason: str | None = None
+
+    def reached(self, steps: int) -> bool:
+        """Whether to end after so many steps of this call; the same in all processes."""
+        minutes, samples = self._run.minutes, self._run.samples
+        reasons = {
+            "it was asked to stop": self._stop.is_set(),
+            f"{minutes} minutes are over": minutes is not None
+            and time.monotonic() - self._began >= 60 * minutes,
+            f"{samples} triplets are done": samples is not None and steps * self._batch >= samples,
+        }
+        mine = next((reason for reason, holds in reasons.items() if holds), None)
+        if not self._world.any(mine is not None, self._device):
+            return False
+        self.reason = mine or "another process was asked to stop"
+        return True
+
+
+@contextmanager
+def _good_state_named(run: Run, checkpoints: Checkpoints) -> Iterator[None]:
+    """Say of a training that went wrong what is left of it."""
+    try:
+        yield
+    except NonFiniteLossError as error:
+        steps = checkpoints.steps()
+        left = f"the checkpoint of step {steps[-1]} is good" if steps else "there is no checkpoint"
+        raise NonFiniteLossError(
+            f"run {run.id}: {error}; {left}; lower training.learning_rate or the weights.*, which "
+            "starts another run"
+        ) from error
