@@ -123,10 +123,10 @@ class Augmentation:
     def __call__(self, raw: RawBatch, device: torch.device | str = "cpu") -> Batch:
         """Augment a batch as its step and the places of its rows say."""
         draws = self.draw(raw.step, raw.slots)
-        id_, pose, target = _at_training_scale(raw.pictures, self.size, device)
-        id_ = _crop(id_, draws.id_offset, self.size)
-        pose = _crop(pose, draws.offset, self.size)
-        target = _crop(target, draws.offset, self.size)
+        id_, pose, target = at_training_scale(raw.pictures, self.size, device)
+        id_ = crop(id_, draws.id_offset, self.size)
+        pose = crop(pose, draws.offset, self.size)
+        target = crop(target, draws.offset, self.size)
         if self.flip:
             mirrored = draws.flip.to(id_.device).view(-1, 1, 1, 1)
             id_, pose, target = (torch.where(mirrored, x.flip(3), x) for x in (id_, pose, target))
@@ -186,7 +186,7 @@ def centre_crop(pictures: Tensor, size: int, device: torch.device | str = "cpu")
     Returns:
         float32 ``[B, 3, R, R]`` in [-1, 1].
     """
-    scaled = _at_training_scale(pictures[None], size, device)[0]
+    scaled = at_training_scale(pictures[None], size, device)[0]
     margin = (training_scale(size) - size) // 2
     return _to_network(scaled[:, :, margin : margin + size, margin : margin + size])
 
@@ -202,7 +202,7 @@ def _batch(raw: RawBatch, id_: Tensor, pose: Tensor, target: Tensor, mismatch: T
     return Batch(id_, pose, target, mismatch, clip, pose_clip)
 
 
-def _at_training_scale(pictures: Tensor, size: int, device: torch.device | str) -> Tensor:
+def at_training_scale(pictures: Tensor, size: int, device: torch.device | str) -> Tensor:
     """uint8 ``[K, B, H, W, 3]`` to float32 ``[K, B, 3, S, S]`` in [0, 1]."""
     if pictures.dtype != torch.uint8 or pictures.ndim != 5 or pictures.shape[-1] != 3:
         raise ValueError(
@@ -218,7 +218,7 @@ def _at_training_scale(pictures: Tensor, size: int, device: torch.device | str) 
     return values.view(*pictures.shape[:2], 3, scale, scale)
 
 
-def _crop(pictures: Tensor, offset: Tensor, size: int) -> Tensor:
+def crop(pictures: Tensor, offset: Tensor, size: int) -> Tensor:
     """``[B, C, size, size]`` of ``[B, C, H, W]``, each from its own top and left ``[B, 2]``."""
     batch, channels = pictures.shape[:2]
     within = offset.to(pictures.device)[:, :, None] + torch.arange(size, device=pictures.device)
