@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from idpose_core.evaluation.intervals import Estimate, estimate, median
 from idpose_core.evaluation.pictures import Pictures, to_network
 from idpose_core.evaluation.views import LabelledViews
 from idpose_core.instances.arrays import single_thread
@@ -30,6 +31,10 @@ from idpose_core.training.augmentation import (
 
 SIDE = 64
 """Every picture is brought to this side; a pose is visible at it, and a CPU can train on it."""
+
+NEAR_DEG = 22.5
+"""One of 16 steps around; a pose this near to the right one is a hit, one this near to the
+opposite one is front taken for rear."""
 
 Degrees = NDArray[np.float64]
 
@@ -111,7 +116,7 @@ class AzimuthJudge:
     def azimuth(self, pictures: Pictures) -> Degrees:
         """Azimuths [N] in [0, 360) of pictures uint8 [N, R, R, 3]."""
         cos, sin = _answers(self.network, pictures).T
-        return np.degrees(np.arctan2(sin, cos)) % 360.0
+        return np.asarray(np.degrees(np.arctan2(sin, cos)) % 360.0, np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,15 +186,32 @@ def train_identity_judge(
         lacking = f"none of {views.names[missing[0]]}" if missing else f"{len(views.names)} of them"
         raise ValueError(f"the identity judge needs views of two identities or more: {lacking}")
     aims = torch.from_numpy(views.identity)
-    network = _trained(
-        views.pictures, aims, len(views.names), F.cross_entropy, training, report
-    )
+    network = _trained(views.pictures, aims, len(views.names), F.cross_entropy, training, report)
     return IdentityJudge(network, views.names)
 
 
 def azimuth_error(found: Degrees, true: Degrees) -> Degrees:
     """Angles in [0, 180] degrees between azimuths."""
     return np.abs((found - true + 180.0) % 360.0 - 180.0)
+
+
+def judged(
+    error: Degrees, rank: NDArray[np.int64], identity: NDArray[np.int64]
+) -> dict[str, Estimate]:
+    """What both judges say of pictures, in figures, with intervals by identity.
+
+    Args:
+        error: [N] in degrees, see :func:`azimuth_error`.
+        rank: [N], see :meth:`IdentityJudge.rank`.
+        identity: [N], the object that each picture should show.
+    """
+    return {
+        "azimuth-error-median": estimate(error, identity, median),
+        "azimuth-hit": estimate(error <= NEAR_DEG, identity),
+        "azimuth-opposite": estimate(error >= 180 - NEAR_DEG, identity),
+        "identity-first": estimate(rank == 1, identity),
+        "identity-rank": estimate(rank, identity),
+    }
 
 
 def _trained(

@@ -5,22 +5,19 @@ A generator's float output is rounded to it first, so that tensors and files giv
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from idpose_core.training.augmentation import centre_crop
+from idpose_core.training.samples import Generate
 
 Pictures = NDArray[np.uint8]
-Generate = Callable[[Tensor, Tensor], Tensor]
-"""From ID and pose pictures, RGB float32 [N, 3, R, R] in [-1, 1], to pictures of the same form."""
 
 
 def to_bytes(pictures: Tensor) -> Pictures:
-    """float [N, 3, R, R] in [-1, 1] to uint8 [N, R, R, 3], rounded.
+    """Round float [N, 3, R, R] in [-1, 1] to uint8 [N, R, R, 3].
 
     Raises:
         ValueError: Another shape, or values that are not finite or outside of [-1, 1].
@@ -36,9 +33,9 @@ def to_bytes(pictures: Tensor) -> Pictures:
 
 
 def to_network(pictures: Pictures, device: torch.device | str = "cpu") -> Tensor:
-    """uint8 [N, R, R, 3] to float32 [N, 3, R, R] in [-1, 1]."""
+    """From uint8 [N, R, R, 3] to float32 [N, 3, R, R] in [-1, 1]."""
     _check(pictures)
-    planes = torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2)
+    planes = torch.tensor(pictures, device=device).permute(0, 3, 1, 2)
     return planes.float() / 127.5 - 1
 
 
@@ -64,7 +61,8 @@ def generated(
     """What a generator makes of pairs of pictures.
 
     Args:
-        generator: ``(id, pose) -> picture``, in evaluation mode.
+        generator: From ID and pose pictures float32 [N, 3, R, R] in [-1, 1] to pictures of the
+            same form; in evaluation mode.
         ids: uint8 [N, R, R, 3].
         poses: The same shape.
         device: Where the generator is.

@@ -6,22 +6,20 @@ generator must beat, and one that none can be asked to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from idpose_core.evaluation.intervals import Estimate, estimate, mean, median
-from idpose_core.evaluation.judges import AzimuthJudge, IdentityJudge, azimuth_error
-from idpose_core.evaluation.pictures import Generate, Pictures, at_size, generated
+from idpose_core.evaluation.intervals import Estimate, estimate
+from idpose_core.evaluation.judges import AzimuthJudge, IdentityJudge, azimuth_error, judged
+from idpose_core.evaluation.pictures import Pictures, at_size, generated, to_network
 from idpose_core.evaluation.views import LabelledViews, Rows
+from idpose_core.training.samples import Generate, Matrix
 
 CONTROLS = ("copy-id", "copy-pose", "mean-picture", "oracle-frame")
-NEAR_DEG = 22.5
-"""One of 16 steps around; a pose this near to the right one is a hit, one this near to the
-opposite one is front taken for rear."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +113,15 @@ def generate_swaps(swaps: SwapSet, generator: Generate, **options: Any) -> Pictu
     return generated(generator, ids, poses, **options).reshape(lines, columns, *ids.shape[1:])
 
 
+def draw_swaps(swaps: SwapSet, outputs: Pictures) -> Pictures:
+    """The matrix uint8 [H, W, 3]: poses on top, identities at the left."""
+    made = to_network(outputs.reshape(-1, *outputs.shape[2:]))
+    sheet: Pictures = Matrix(
+        to_network(swaps.pictures[swaps.ids]), to_network(swaps.pictures[swaps.poses])
+    ).draw(made.view(*swaps.shape, *made.shape[1:]))
+    return sheet
+
+
 def control_swaps(swaps: SwapSet) -> Iterator[tuple[str, Pictures]]:
     """The matrices of the control rows, in the order of ``CONTROLS``."""
     shape = (*swaps.shape, *swaps.pictures.shape[1:])
@@ -160,17 +167,12 @@ def judge_swaps(
     )
 
 
-def summarise(judged: JudgedSwaps, swaps: SwapSet) -> Mapping[str, Estimate]:
+def summarise(found: JudgedSwaps, swaps: SwapSet) -> dict[str, Estimate]:
     """The figures of a matrix, with intervals by the ID's object."""
     groups = np.repeat(swaps.views.identity[swaps.ids], swaps.shape[1])
-    error, rank = judged.azimuth_error.ravel(), judged.rank.ravel()
     return {
-        "azimuth error, median, deg": estimate(error, groups, median),
-        f"azimuth within {NEAR_DEG} deg": estimate(error <= NEAR_DEG, groups, mean),
-        f"azimuth opposite within {NEAR_DEG} deg": estimate(error >= 180 - NEAR_DEG, groups, mean),
-        "right identity first": estimate(rank == 1, groups, mean),
-        "rank of the identity, mean": estimate(rank, groups, mean),
-        "distance to the oracle's frame": estimate(judged.distance.ravel(), groups, mean),
+        **judged(found.azimuth_error.ravel(), found.rank.ravel(), groups),
+        "distance-to-oracle": estimate(found.distance.ravel(), groups),
     }
 
 

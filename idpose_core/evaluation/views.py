@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from idpose_core.datasets.rendered.views import View
 from idpose_core.stages.crop import decode_png
 from storage.datasets import read_manifest, read_table
+from storage.digests import canonical
 from storage.errors import DatasetError
 from storage.export import picture_places, read_pictures
 from storage.objects import Store
@@ -42,6 +44,15 @@ class LabelledViews:
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    @property
+    def digest(self) -> str:
+        """Of all that is here except the source."""
+        total = hashlib.blake2b(canonical(list(self.names)), digest_size=16)
+        for part in (self.pictures, self.identity, self.azimuth_deg, self.elevation_deg):
+            total.update(canonical([str(part.dtype), list(part.shape)]))
+            total.update(np.ascontiguousarray(part).tobytes())
+        return total.hexdigest()
 
     def select(self, rows: Rows | NDArray[np.bool_]) -> LabelledViews:
         """Some of the pictures; the identities keep their indices."""

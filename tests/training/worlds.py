@@ -40,10 +40,12 @@ def commit_world(
     test_videos: int = 2,
     encoded: Callable[[str], bytes] = encode,
     licence: str | None = "CC-BY-4.0",
+    azimuths: bool = False,
 ) -> str:
     """Commit a dataset ``cars`` with two clips a video and four crops a clip, one second apart.
 
     Each ordered pair of a clip's crops is a triplet with a pose from the next video of the split.
+    With azimuths, every object turns by 90 degrees a second.
 
     Returns:
         The name of the version, ``cars@...``.
@@ -67,6 +69,8 @@ def commit_world(
                     for t in range(CROPS_PER_CLIP)
                     if i != t
                 ]
+    for crop in crops if azimuths else ():
+        crop["azimuth_deg"] = 90.0 * (crop["timestamp_ms"] // 1000)
     shards = _publish_pictures(store, crops, encoded)
     space = b"a pose space"
     store.publish(f"pose-spaces/{_SPACE}/space.{sha256(space)}.safetensors", space)
