@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from flows.steps.weights import resolve_weights
+from idpose_core.processes import stop_without_parent
 from idpose_core.training.config import Preset, TrainingConfig, resolve
 from idpose_core.training.devices import claimed
 from idpose_core.training.loop import Trained, train
@@ -56,6 +57,7 @@ def train_dataset(
     config, manifest = configure(store, dataset, values, overrides)
     weights, sha256 = resolve_weights(config.perceptual.kind, config.run.perceptual_weights, store)
     identity = (manifest["name"], manifest["version"])
+    stop_without_parent()
     with claimed(config.run.device, say) as device, joined(device) as world:
         run: Run | None = None
         if world.leads:

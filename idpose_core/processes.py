@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
+import time
+
+PARENT = "IDPOSE_PARENT_PID"
 
 
 def end_with_parent() -> None:
     """Initializer of worker processes: without it, workers of a killed parent wait for ever."""
     threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def stop_without_parent() -> None:
+    """Ask this process to stop when the process that $IDPOSE_PARENT_PID names has died.
+
+    The kernel's own signal for that (PR_SET_PDEATHSIG) comes when a thread of the parent ends.
+    """
+    if named := os.environ.pop(PARENT, None):
+        threading.Thread(target=_watch_parent, args=(int(named),), daemon=True).start()
+
+
+def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _wait_for_parent() -> None:
