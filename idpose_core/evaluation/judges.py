@@ -196,19 +196,23 @@ def azimuth_error(found: Degrees, true: Degrees) -> Degrees:
 
 
 def judged(
-    error: Degrees, rank: NDArray[np.int64], identity: NDArray[np.int64]
+    error: Degrees,
+    rank: NDArray[np.int64],
+    identity: NDArray[np.int64],
+    pose_identity: NDArray[np.int64],
 ) -> dict[str, Estimate]:
-    """What both judges say of pictures, in figures, with intervals by identity.
+    """What both judges say of pictures, in figures, with intervals by object.
 
     Args:
         error: [N] in degrees, see :func:`azimuth_error`.
         rank: [N], see :meth:`IdentityJudge.rank`.
         identity: [N], the object that each picture should show.
+        pose_identity: [N], the object of which it takes its pose: the pose's errors depend on it.
     """
     return {
-        "azimuth-error-median": estimate(error, identity, median),
-        "azimuth-hit": estimate(error <= NEAR_DEG, identity),
-        "azimuth-opposite": estimate(error >= 180 - NEAR_DEG, identity),
+        "azimuth-error-median": estimate(error, pose_identity, median),
+        "azimuth-hit": estimate(error <= NEAR_DEG, pose_identity),
+        "azimuth-opposite": estimate(error >= 180 - NEAR_DEG, pose_identity),
         "identity-first": estimate(rank == 1, identity),
         "identity-rank": estimate(rank, identity),
     }

@@ -99,7 +99,7 @@ def judges_of(
     pictures = at_size(test.pictures, size)
     error = azimuth_error(which_way.azimuth(pictures), test.azimuth_deg)
     rank = which_one.rank(pictures, test.identity)
-    return Judges(which_way, which_one, judged(error, rank, test.identity))
+    return Judges(which_way, which_one, judged(error, rank, test.identity, test.identity))
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

