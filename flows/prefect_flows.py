@@ -27,6 +27,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from flows.build_dataset import BuildResult
 from flows.build_dataset import build_dataset as build
 from flows.messages import explain
+from flows.prefect_crashes import check_attempt, register_automations
 from flows.runners import LocalRunner, interrupts_held, result_of
 from flows.steps.context import BuildError
 from idpose_core.config import BuildConfig
@@ -102,13 +103,15 @@ _THREADS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_worke
 
 
 @flow(name="build-dataset", task_runner=_THREADS)
-def build_dataset(config: BuildConfig, root: str | None = None) -> dict[str, Any]:
+def build_dataset(config: BuildConfig, root: str | None = None, attempt: int = 1) -> dict[str, Any]:
     """Build a dataset of ID/pose/target triplets.
 
     Args:
         config: What to build; every key is described in the form.
         root: Where data lives; empty = $IDPOSE_ROOT of the worker, else ./idpose-data.
+        attempt: Set by the automation that runs crashed flow runs again.
     """
+    check_attempt(attempt)
     where = root or os.environ.get("IDPOSE_ROOT") or "idpose-data"
     with PrefectRunner(config.run) as runner:
         result = build(config, where, runner, PrefectProgress())
@@ -211,6 +214,8 @@ def _publish_artifacts(name: str, result: BuildResult) -> None:
 def deploy_all(file: Path = Path("prefect.yaml")) -> list[str]:
     """Register every deployment of prefect.yaml with the server of $PREFECT_API_URL.
 
+    And the automations that run crashed flow runs again.
+
     Raises:
         BuildError: There is no such file or no server, or `prefect deploy` failed.
     """
@@ -231,6 +236,7 @@ def deploy_all(file: Path = Path("prefect.yaml")) -> list[str]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BuildError(f"prefect deploy failed: {done.stdout}{done.stderr}")
+    register_automations()
     return [
         f"{entry['entrypoint'].split(':')[-1].replace('_', '-')}/{entry['name']}"
         for entry in described["deployments"]

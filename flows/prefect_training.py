@@ -26,6 +26,7 @@ from prefect.artifacts import (
 )
 
 from flows.messages import visible
+from flows.prefect_crashes import check_attempt
 from idpose_core.processes import PARENT
 from idpose_core.training.config import TrainingConfig
 from idpose_core.training.journal import read_metrics
@@ -46,6 +47,7 @@ def train(
     config: TrainingConfig | None = None,
     root: str | None = None,
     new: bool = False,
+    attempt: int = 1,
 ) -> dict[str, Any]:
     """Train on a dataset, or go on with its training.
 
@@ -54,7 +56,9 @@ def train(
         config: What to train; what is left out comes from the preset.
         root: Where data lies; empty = $IDPOSE_ROOT of the worker, else ./idpose-data.
         new: Start afresh beside what there is.
+        attempt: Set by the automation that runs crashed flow runs again.
     """
+    check_attempt(attempt)
     where = root or os.environ.get("IDPOSE_ROOT") or "idpose-data"
     asked = config.model_dump(mode="json", exclude_unset=True) if config else {}
     with tempfile.TemporaryDirectory(prefix="idpose-training-") as folder:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.flows.builds import VIDEOS, build
+from tests.flows.prefect_server import serving
 from tests.worlds.box_cars import write_box_car_videos
 
 
@@ -24,3 +26,10 @@ def built(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[
     found = build(videos, root, "run.workers=2")
     assert found["counts"]["triplets"] > 100
     return found, root
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a client of a server and a worker that run until the test ends."""
+    with serving(tmp_path) as (env, _):
+        yield env

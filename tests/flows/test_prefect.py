@@ -3,13 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,70 +15,15 @@ from storage.objects import Store
 from tests.flows.builds import BOX_CARS, settings
 from tests.flows.builds import run as idpose
 from tests.flows.invariants import check_dataset
+from tests.flows.prefect_server import REPOSITORY, get, run
 from tests.worlds.box_cars import write_box_car_videos
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_the_deployments_are_the_built_in_configurations() -> None:
     described = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
-    deployed = {entry["name"]: entry["parameters"]["config"] for entry in described}
+    builds = [entry for entry in described if entry["entrypoint"].endswith(":build_dataset")]
+    deployed = {entry["name"]: entry["parameters"]["config"] for entry in builds}
     assert deployed == {name: yaml.safe_load(text) for name, text in built_in().items()}
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of a client of a server and a worker that run until the test ends."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = {
-        **os.environ,
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-    }
-    processes = [prefect(env, "server", "start", "--host", "127.0.0.1", "--port", str(port))]
-    try:
-        wait_for(lambda: get(env, "health") is True, 180)
-        done = run(env, "work-pool", "create", "idpose", "--type", "process")
-        assert done.returncode == 0, done.stderr
-        processes.append(prefect(env, "worker", "start", "--pool", "idpose"))
-        yield env
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-            process.wait(60)
-
-
-def prefect(env: dict[str, str], *words: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "prefect", *words]
-    return subprocess.Popen(
-        command, env=env, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-
-
-def run(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "prefect", *words]
-    return subprocess.run(
-        command, env=env, cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
-
-
-def get(env: dict[str, str], path: str) -> Any:
-    try:
-        with urllib.request.urlopen(f"{env['PREFECT_API_URL']}/{path}", timeout=10) as answer:
-            return json.load(answer)
-    except OSError:
-        return None
-
-
-def wait_for(condition: Any, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(1)
 
 
 @pytest.mark.slow

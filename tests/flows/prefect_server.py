@@ -1,0 +1,86 @@
+"""A real Prefect server with a process worker, and how to talk to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[dict[str, str], subprocess.Popen[bytes]]]:
+    """A server and a worker: the environment of a client, and the worker."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {
+        **os.environ,
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    processes = [prefect(env, "server", "start", "--host", "127.0.0.1", "--port", str(port))]
+    try:
+        wait_for(lambda: get(env, "health") is True, 180)
+        done = run(env, "work-pool", "create", "idpose", "--type", "process")
+        assert done.returncode == 0, done.stderr
+        processes.append(start_worker(env))
+        yield env, processes[-1]
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(60)
+
+
+def start_worker(env: dict[str, str]) -> subprocess.Popen[bytes]:
+    return prefect(env, "worker", "start", "--pool", "idpose")
+
+
+def prefect(env: dict[str, str], *words: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "prefect", *words]
+    return subprocess.Popen(
+        command, env=env, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def run(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "prefect", *words]
+    return subprocess.run(
+        command, env=env, cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+
+
+def get(env: dict[str, str], path: str) -> Any:
+    try:
+        with urllib.request.urlopen(f"{env['PREFECT_API_URL']}/{path}", timeout=10) as answer:
+            return json.load(answer)
+    except OSError:
+        return None
+
+
+def wait_for(condition: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(1)
+
+
+def post(env: dict[str, str], path: str, body: dict[str, Any]) -> Any:
+    request = urllib.request.Request(
+        f"{env['PREFECT_API_URL']}/{path}",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
