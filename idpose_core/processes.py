@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 
+_PR_SET_PDEATHSIG = 1
 PARENT = "IDPOSE_PARENT_PID"
 
 
@@ -23,6 +26,18 @@ def stop_without_parent() -> None:
     """
     if named := os.environ.pop(PARENT, None):
         threading.Thread(target=_watch_parent, args=(int(named),), daemon=True).start()
+
+
+def die_with(parent: int) -> None:
+    """Let this process be killed with the thread of its parent that started it.
+
+    Args:
+        parent: Process id.
+    """
+    if sys.platform == "linux":  # elsewhere the closed pipe ends it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            sys.exit("the parent died before this process began")
 
 
 def _watch_parent(parent: int) -> None:

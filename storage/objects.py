@@ -96,6 +96,27 @@ class Store:
                 return False
             return True
 
+    def publish_file(self, path: str, source: Path) -> bool:
+        """``publish`` for a file below a local root, which gets a second name; it is not copied.
+
+        Its bytes must be on the disk already.
+
+        Raises:
+            ValueError: The root is not a local folder.
+            OSError: The name could not be given.
+        """
+        target = self.local_path(path)
+        if target is None:
+            raise ValueError(f"{self.root} is not a local folder")
+        with _naming(str(target)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(source, target)
+            except FileExistsError:
+                return False
+            _sync_folder(target.parent)
+        return True
+
     def replace(self, path: str, data: bytes) -> None:
         """Overwrite the object atomically: only for caches that can be derived anew.
 

@@ -14,6 +14,35 @@ class Status(StrEnum):
     """Status of a row: ``ok``, or why there is no result."""
 
     OK = "ok"
+    FORGOTTEN = "forgotten"  # `idpose forget` named it: it is not looked at any more
+
+    # A video on the network: what its source says of it
+    BAD_ID = "bad_id"  # no video can have this id, so nothing was asked
+    NOT_FOUND = "not_found"
+    REMOVED = "removed"  # by the uploader, the site or a claim of copyright
+    UNAVAILABLE = "unavailable"  # the source says no more than that
+    PRIVATE = "private"
+    MEMBERS_ONLY = "members_only"  # members of a channel, or who pays
+    AGE_RESTRICTED = "age_restricted"
+    REGION_BLOCKED = "region_blocked"
+    LIVE = "live"  # a stream that goes on or is not published yet
+    PREMIERE = "premiere"  # announced, to be seen later
+    NO_FORMAT = "no_format"  # nothing that could be fetched as one file: DRM, streams only
+    TOO_LARGE = "too_large"
+    TOO_LONG = "too_long"
+    ADDRESS_REFUSED = "address_refused"  # a private address, or no web address at all
+    BAD_REDIRECT = "bad_redirect"
+
+    # A video on the network: why it could not be had now
+    RATE_LIMITED = "rate_limited"
+    BOT_CHECK = "bot_check"
+    FORBIDDEN = "forbidden"
+    SERVER_ERROR = "server_error"
+    CONNECTION_FAILED = "connection_failed"
+    INCOMPLETE = "incomplete"  # the connection ended before the file did
+    STALLED = "stalled"
+    DOWNLOAD_TIMEOUT = "download_timeout"
+    DOWNLOAD_FAILED = "download_failed"  # a text or an answer that idpose does not know
 
     # A file as a whole
     DUPLICATE = "duplicate"  # the same bytes as another file of this source
@@ -49,10 +78,32 @@ class Status(StrEnum):
         """Whether a later build should try this row again."""
         return self in _TRANSIENT
 
+    def retryable_after(self, attempts: int) -> bool:
+        """Whether a later build should try this row again after so many attempts."""
+        return self.retryable and attempts < _MOST_ATTEMPTS.get(self, attempts + 1)
+
 
 _TRANSIENT = frozenset(
-    {Status.UNREADABLE, Status.DECODE_TIMEOUT, Status.DECODER_CRASHED, Status.INTERNAL_ERROR}
+    {
+        Status.UNREADABLE,
+        Status.DECODE_TIMEOUT,
+        Status.DECODER_CRASHED,
+        Status.INTERNAL_ERROR,
+        Status.LIVE,
+        Status.PREMIERE,
+        Status.RATE_LIMITED,
+        Status.BOT_CHECK,
+        Status.FORBIDDEN,
+        Status.SERVER_ERROR,
+        Status.CONNECTION_FAILED,
+        Status.INCOMPLETE,
+        Status.STALLED,
+        Status.DOWNLOAD_TIMEOUT,
+        Status.DOWNLOAD_FAILED,
+    }
 )
+# What may be final under another name is not asked for ever; "try again later" always is.
+_MOST_ATTEMPTS = {Status.FORBIDDEN: 5, Status.DOWNLOAD_FAILED: 5}
 
 
 class Unusable(Exception):  # noqa: N818 - it names a state of the input, not a defect

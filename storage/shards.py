@@ -13,10 +13,11 @@ key the higher attempt wins, then the smaller name.
 
 from __future__ import annotations
 
+import errno
 import re
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -37,6 +38,8 @@ _OUTCOME = pa.schema(
         pa.field("retryable", pa.bool_(), nullable=False),
     ]
 )
+ORIGIN = pa.field("origin", pa.string())
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)
 
 
@@ -47,10 +50,18 @@ class Item:
     Attributes:
         row: What the result depends on; enters the key.
         location: Where to find the bytes on this machine; enters nothing.
+        about: Whose row it is, where known: ``video_id``, ``clip_id``, ``media_sha256``. It enters
+            no key; the shard keeps the origin of each row, so that a video can be forgotten.
     """
 
     row: Mapping[str, Any]
     location: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> str | None:
+        """The SHA-256 of the media that the row is about, or before it is known the video's id."""
+        return self.about.get("media_sha256") or self.about.get("video_id")
 
 
 class RowStage(ABC):
@@ -156,6 +167,7 @@ def plan_stage(
     *,
     shard_rows: int | None = None,
     repair: bool = True,
+    again: Callable[[Outcome], bool] = lambda outcome: outcome.retryable,
 ) -> Plan:
     """Compare what is wanted with what exists.
 
@@ -165,6 +177,7 @@ def plan_stage(
         items: What is wanted.
         shard_rows: Input rows a shard, unless the stage's own number serves.
         repair: Remove shards that turn out to be damaged; False only looks.
+        again: Which results are computed anew; by default those that are worth another try.
     """
     keys = tuple(stage.key(item.row) for item in items)
     known, damaged = find_outcomes(store, stage.name, keys, repair=repair)
@@ -176,7 +189,7 @@ def plan_stage(
             outcome = known.get(key)
             if outcome is None:
                 chunk.append(Task(item, key, 1))
-            elif outcome.retryable:
+            elif again(outcome):
                 chunk.append(Task(item, key, outcome.attempt + 1))
         chunks.append(tuple(chunk))
     return Plan(keys, tuple(chunks), known, tuple(damaged))
@@ -292,7 +305,7 @@ def _keep_best(found: dict[str, Outcome], outcomes: Iterable[Outcome]) -> None:
 
 
 def _shard_schema(stage: RowStage) -> pa.Schema:
-    return pa.schema([*_OUTCOME, *stage.columns])
+    return pa.schema([*_OUTCOME, ORIGIN, *stage.columns])
 
 
 def _compute_row(stage: RowStage, task: Task) -> list[dict[str, Any]]:
@@ -303,7 +316,9 @@ def _compute_row(stage: RowStage, task: Task) -> list[dict[str, Any]]:
         outcome = _outcome_row(task, Status.OK, None)
     except Unusable as unusable:
         rows, outcome = [{}], _outcome_row(task, unusable.status, unusable.detail or None)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise  # no property of the row: whatever comes next would fail like it
         # One row must not end a build of days; the traceback stays with the row, and the build's
         # summary and exit message name every internal error.
         rows, outcome = [{}], _outcome_row(task, Status.INTERNAL_ERROR, traceback.format_exc())
@@ -316,7 +331,8 @@ def _outcome_row(task: Task, status: Status, detail: str | None) -> dict[str, An
         "attempt": task.attempt,
         "status": status.value,
         "reason_detail": detail,
-        "retryable": status.retryable,
+        "retryable": status.retryable_after(task.attempt),
+        "origin": task.item.origin,
     }
 
 

@@ -29,6 +29,7 @@ OPTIONAL = (
     "mitsuba",
     "onnxruntime",
     "torchcodec",
+    "yt_dlp",
 )
 # Loading faiss starts OpenMP threads of its own beside torch's: not where networks are trained.
 WITHOUT_FAISS = ("models", "methods", "training", "evaluation")

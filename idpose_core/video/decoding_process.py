@@ -7,7 +7,6 @@ process and nothing else.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from idpose_core.processes import die_with
 from idpose_core.video.container import inspect
 from idpose_core.video.frames import Decoder, exact_targets, grid_targets
 from idpose_core.video.messages import Header, read_message, write_message
@@ -29,7 +29,6 @@ from storage.reasons import Status, Unusable
 
 MEMORY_LIMIT = 6 << 30  # bytes of address space
 _LOG_LIMIT = 1 << 20
-_PR_SET_PDEATHSIG = 1
 
 Reply = tuple[Header, memoryview | bytes]
 
@@ -65,10 +64,7 @@ def _limit() -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (_LOG_LIMIT, _LOG_LIMIT))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    if sys.platform == "linux":  # elsewhere the closed pipe ends it, once the decoder returns
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != int(sys.argv[1]):
-            sys.exit("the parent died before this process began")
+    die_with(int(sys.argv[1]))
 
 
 def _address_space() -> int:

@@ -97,7 +97,8 @@ def shard_rows(store: Store, stage: str) -> Iterator[str]:
 
 def without_keys(row: dict[str, Any]) -> dict[str, Any]:
     """An output row without its key, which names the version, and with pictures as pixels."""
-    kept = {name: value for name, value in row.items() if name not in ("row_key", "attempt")}
+    beside = ("row_key", "attempt", "origin")
+    kept = {name: value for name, value in row.items() if name not in beside}
     for name in ("image", "mask"):
         if name in kept:
             data = kept[name]["bytes"] if name == "image" else kept[name]

@@ -1,0 +1,1 @@
+"""Videos from the open network: addresses, a polite pace, resumable transfers, YouTube."""
