@@ -110,11 +110,15 @@ class Transfer:
                     raise Unusable(Status.INCOMPLETE, f"{before} of {partial.note.length} bytes")
 
     def _pool(self, deadline: Deadline) -> httpcore.ConnectionPool:
+        # No connection is kept for a second request: the server may have closed it meanwhile.
         if self._proxy is None:
-            return httpcore.ConnectionPool(network_backend=CheckedNetwork(self._policy, deadline))
+            network = CheckedNetwork(self._policy, deadline)
+            return httpcore.ConnectionPool(network_backend=network, max_keepalive_connections=0)
         # The operator chose the proxy, so that its own address may be a private one.
         to_proxy = CheckedNetwork(AddressPolicy(place_of(self._proxy)), deadline)
-        return httpcore.HTTPProxy(self._proxy, network_backend=to_proxy)
+        return httpcore.HTTPProxy(
+            self._proxy, network_backend=to_proxy, max_keepalive_connections=0
+        )
 
     def _ask(
         self, pool: httpcore.ConnectionPool, target: Target, partial: Partial, deadline: Deadline
