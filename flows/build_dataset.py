@@ -1,6 +1,6 @@
-"""Build a dataset: from videos to committed ID/pose/target triplets (paper section 3.2).
+"""Build a dataset: from videos, or sets of views, to committed ID/pose/target triplets.
 
-What runs when. What is computed stands in idpose_core, what is kept in storage.
+What runs when (paper section 3.2). What is computed stands in idpose_core, what is kept in storage.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from typing import Any
 
 from flows.progress import Progress
 from flows.runners import Runner
-from flows.steps import instances, pose, sources, videos
+from flows.steps import instances, pose, sources, videos, views
 from flows.steps.context import Context
 from flows.steps.publish import publish
 from idpose_core.assembly.splits import TEST, TRAIN
+from idpose_core.assembly.records import Clip, Video
 from idpose_core.config import BuildConfig
 from storage.datasets import Committed
 from storage.objects import Store
+from storage.shards import Outcome
 
 
 @dataclass(frozen=True)
@@ -66,19 +68,15 @@ def build_dataset(
 
     Raises:
         ConfigError: The source, the annotations or the weights are not there.
-        BuildError: The videos give too few crops for a dataset.
+        BuildError: The source gives too few crops for a dataset.
         DatasetError: The version could not be committed.
     """
     build = Context(config, Store(root), runner, progress)
     # What is missing is told before hours of work.
-    build.needed = (instances.detect_stage(build), pose.embed_stage(build))
+    build.needed = (pose.embed_stage(build),)
     pose.check_space(build)
 
-    found, annotations = sources.fetch_source(build)
-    frames = instances.detect(build, found, annotations)
-    videos.drop_repeated_footage(build, found, frames)
-    clips = instances.link(build, found, frames, annotations)
-    crops = instances.crop(build, found, clips)
+    found, clips, crops = (views.crop_views if views.is_view_set(build) else crop_videos)(build)
     embedded = pose.embed(build, clips, crops)
 
     space_id, space = pose.pose_space(build, found, clips, embedded)
@@ -93,3 +91,17 @@ def build_dataset(
     }
     committed, statistics = publish(build, found, clips, retrieval, sampled, space_id, clusters)
     return BuildResult(committed, statistics, build.shards, build.damaged, build.seconds)
+
+
+def crop_videos(build: Context) -> tuple[list[Video], list[Clip], dict[str, Outcome]]:
+    """Detect the objects of every video, follow each one (a clip), and cut it out.
+
+    Returns:
+        The videos and clips, and the result that holds the crops of each clip.
+    """
+    build.needed = (instances.detect_stage(build), *build.needed)
+    found, annotations = sources.fetch_source(build)
+    frames = instances.detect(build, found, annotations)
+    videos.drop_repeated_footage(build, found, frames)
+    clips = instances.link(build, found, frames, annotations)
+    return found, clips, instances.crop(build, found, clips)

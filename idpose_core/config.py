@@ -24,7 +24,9 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 class SourceConfig(Section):
     """Where the videos come from."""
 
-    kind: Literal["folder", "rendered"] = Field("folder", description="Kind of source")
+    kind: Literal["folder", "rendered", "rendered-views"] = Field(
+        "folder", description="Videos, or a set of views: objects pictured from all sides"
+    )
     path: str | None = Field(None, description="Folder of videos, searched recursively")
     annotations: str | None = Field(
         None,
@@ -35,7 +37,10 @@ class SourceConfig(Section):
 
 
 class RenderedConfig(Section):
-    """The rendered world, for source.kind=rendered."""
+    """The rendered world: its videos (source.kind=rendered) and views (source.kind=rendered-views).
+
+    Of the views only kind, models and samples are asked for.
+    """
 
     kind: Literal["car", "chair"] = Field("car", description="Family of models")
     models: int = Field(183, ge=1, description="The first so many models of the family")
@@ -98,8 +103,10 @@ class EmbedderConfig(Section):
     weights: str | None = Field(
         None, description="File or name of `idpose weights list`; null = by kind"
     )
-    masks: Literal["grabcut", "none"] = Field(
-        "grabcut", description="How the object is told from its background; none = paper mode"
+    masks: Literal["grabcut", "source", "none"] = Field(
+        "grabcut",
+        description="How the object is told from its background; source = masks that the data "
+        "brings; none = paper mode",
     )
     silhouette: bool = Field(True, description="Append the mask itself to a masked feature")
     device: str = "cpu"
@@ -168,6 +175,15 @@ class BuildConfig(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _check_masks(self) -> Self:
+        if self.embedder.masks == "source" and self.source.kind not in _WITH_MASKS:
+            raise ValueError(
+                f"embedder.masks=source: source.kind={self.source.kind} brings no masks: take "
+                "grabcut or none"
+            )
+        return self
+
     def identity(self) -> dict[str, Any]:
         """The part that the content depends on: no paths, no devices, no limits, no secrets.
 
@@ -175,7 +191,7 @@ class BuildConfig(Section):
         """
         full: dict[str, Any] = self.model_dump(mode="json")
         del full["run"], full["name"]
-        if self.source.kind != "rendered":
+        if self.source.kind not in _RENDERED:
             del full["rendered"]
         full["source"]["annotated"] = self.source.annotations is not None
         for section, key in _NOT_CONTENT:
@@ -183,6 +199,8 @@ class BuildConfig(Section):
         return full
 
 
+_RENDERED = ("rendered", "rendered-views")
+_WITH_MASKS = ("rendered-views",)
 _NOT_CONTENT = (
     ("source", "path"),
     ("source", "annotations"),

@@ -69,6 +69,7 @@ CROPS = pa.schema(
         _required("sharpness", pa.float64()),  # variance of the Laplacian, grey levels squared
         pa.field("pose_cluster", pa.int32()),
         pa.field("azimuth_deg", pa.float64()),  # null where unknown
+        pa.field("elevation_deg", pa.float64()),  # null where unknown
         _required("picture_path", pa.string()),
         _required("picture_row", pa.int64()),
     ]

@@ -121,16 +121,22 @@ def crop(build: Context, videos: Sequence[Video], clips: Sequence[Clip]) -> dict
     rows = rows_by_key(build, outcomes, columns)
     kept = usable(wanted, outcomes)
     for clip, outcome in kept:
+        video = media[clip.video_id]
         clip.crops = [
-            {
-                **row,
-                "azimuth_deg": azimuth_of(media[clip.video_id], row),
-                "picture_path": outcome.shard,
-                "picture_row": outcome.first_row + index,
-            }
-            for index, row in enumerate(rows[outcome.row_key])
+            {**row, "azimuth_deg": azimuth_of(video, row)}
+            for row in crops_with_places(rows[outcome.row_key], outcome)
         ]
     return {clip.clip_id: outcome for clip, outcome in kept}
+
+
+def crops_with_places(
+    rows: Sequence[Mapping[str, Any]], outcome: Outcome
+) -> list[dict[str, Any]]:
+    """The crop rows of an outcome, each with the place of its picture."""
+    return [
+        {**row, "picture_path": outcome.shard, "picture_row": outcome.first_row + index}
+        for index, row in enumerate(rows)
+    ]
 
 
 def clip_filters(build: Context) -> ClipFilters:

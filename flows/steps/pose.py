@@ -55,12 +55,15 @@ def embed(
     stage = embed_stage(build)
     wanted = [clip for clip in clips if clip.crops]
     places = {clip.clip_id: locate(build.store, crops[clip.clip_id]) for clip in wanted}
-    masks: dict[str, Outcome] = {}
-    if stage.masked:
+    kind = build.config.embedder.masks
+    masks: Mapping[str, Outcome] = {}
+    if kind == "source":
+        masks = crops
+    elif stage.masked:
         items = [
             Item({"crops": crops[clip.clip_id].row_key}, places[clip.clip_id]) for clip in wanted
         ]
-        outcomes = build.run(MaskObjects(kind=build.config.embedder.masks), items)
+        outcomes = build.run(MaskObjects(kind), items)
         masks = {clip.clip_id: outcome for clip, outcome in usable(wanted, outcomes)}
         wanted = [clip for clip in wanted if clip.clip_id in masks]
     items = []

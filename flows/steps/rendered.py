@@ -10,10 +10,9 @@ import pyarrow as pa
 
 from flows.steps.context import Context
 from idpose_core.assembly.records import Video
-from idpose_core.assembly.splits import TEST, TRAIN
 from idpose_core.config import ConfigError
 from idpose_core.datasets.rendered.clips import ClipSettings
-from idpose_core.datasets.rendered.splits import models_of
+from idpose_core.datasets.rendered.splits import training_and_test
 from idpose_core.datasets.rendered.truth import SCHEMA, annotations_csv
 from idpose_core.datasets.rendered.videos import video_name
 from idpose_core.instances.boxes import Box, iou
@@ -60,11 +59,7 @@ def wanted_scenes(build: Context) -> list[dict[str, Any]]:
     """
     rendered = build.config.rendered
     try:
-        splits = {
-            model: split
-            for split in (TRAIN, TEST)
-            for model in models_of(rendered.kind, split, limit=rendered.models)
-        }
+        splits = training_and_test(rendered.kind, rendered.models)
     except ValueError as error:
         raise ConfigError(f"rendered.models: {error}") from error
     return [

@@ -12,11 +12,11 @@ from storage.reasons import Status
 
 @dataclass
 class Video:
-    """One file of the source.
+    """One file of the source, or one object of a set of views.
 
     Attributes:
         source_uri: Path relative to the source.
-        path: Where the file is on this machine.
+        path: Where the file is on this machine; empty for an object.
         video_id: The source's id; for a folder the SHA-256 of the bytes.
         split: ``train`` or ``test``; None where the bytes could not be had.
         truth: Rows of the rendered world's truth; empty for videos of the real one.
@@ -46,7 +46,7 @@ class Clip:
 
     Attributes:
         observations: Rows of the link stage: time stamp, class, score and box of each frame.
-        crops: Rows of the crop stage without the pictures, each with its picture's place.
+        crops: Rows of the crop or the views stage without the pictures, each with its picture's place.
     """
 
     clip_id: str

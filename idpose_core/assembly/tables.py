@@ -60,14 +60,14 @@ def clips_table(clips: Sequence[Clip]) -> pa.Table:
 
 
 def crops_table(clips: Sequence[Clip], clusters: Mapping[str, int], detector: str) -> pa.Table:
-    """One row for each crop, by crop id."""
+    """One row for each crop, by crop id; ``detector`` where the crop does not say its own."""
     rows = []
     for clip in clips:
         for crop in clip.crops:
             known = {name: crop[name] for name in CROPS.names if name in crop}
             of_clip = {"clip_id": clip.clip_id, "video_id": clip.video_id, "split": clip.split}
             cluster = clusters.get(crop["crop_id"])
-            rows.append({**known, **of_clip, "detector": detector, "pose_cluster": cluster})
+            rows.append({"detector": detector, **known, **of_clip, "pose_cluster": cluster})
     rows.sort(key=lambda row: str(row["crop_id"]))
     return pa.Table.from_pylist(rows, schema=CROPS)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True)
 class Box:
@@ -81,4 +84,18 @@ def interpolate(a: Box, b: Box, share: float) -> Box:
         a.xmax + share * (b.xmax - a.xmax),
         a.ymin + share * (b.ymin - a.ymin),
         a.ymax + share * (b.ymax - a.ymax),
+    )
+
+
+def box_of(mask: NDArray[np.bool_]) -> tuple[float, float, float, float] | None:
+    """The tight box xmin, xmax, ymin, ymax of a mask [H, W], relative to it; None where empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    height, width = mask.shape
+    return (
+        float(columns[0] / width),
+        float((columns[-1] + 1) / width),
+        float(rows[0] / height),
+        float((rows[-1] + 1) / height),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -102,12 +103,36 @@ def crop_square(
     """
     height, width = image.shape[:2]
     transform = square_around(box, width, height, size=size, scale=scale)
+    return cut_square(image, transform), transform
+
+
+def cut_square(image: NDArray[np.uint8], transform: CropTransform) -> NDArray[np.uint8]:
+    """The crop of a transform, uint8 [size, size, 3] RGB; see :func:`crop_square`."""
+    height, width = image.shape[:2]
     rows = reflected(transform.top, transform.side, height)
     columns = reflected(transform.left, transform.side, width)
     square = image[rows[:, None], columns]
+    return np.asarray(_resized(square, transform), dtype=np.uint8)
+
+
+def cut_mask(mask: NDArray[np.bool_], transform: CropTransform) -> NDArray[np.bool_]:
+    """The object's mask in the crop of a transform, bool [size, size].
+
+    Beyond the frame there is no object, though the picture is mirrored there.
+    """
+    height, width = mask.shape
+    rows = np.arange(transform.top, transform.top + transform.side)
+    columns = np.arange(transform.left, transform.left + transform.side)
+    inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
+    square = mask[rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)] & inside
+    share = _resized(square.astype(np.float32), transform)
+    return np.asarray(share >= 0.5, dtype=np.bool_)
+
+
+def _resized(square: NDArray[Any], transform: CropTransform) -> NDArray[Any]:
+    size = transform.size
     method = cv2.INTER_AREA if transform.side >= size else cv2.INTER_LINEAR
-    crop = cv2.resize(square, (size, size), interpolation=method)
-    return np.asarray(crop, dtype=np.uint8), transform
+    return np.asarray(cv2.resize(square, (size, size), interpolation=method))
 
 
 def reflected(start: int, count: int, length: int) -> NDArray[np.int64]:

@@ -94,25 +94,30 @@ class CropInstances(RowStage):
     def _cut(self, image: Picture, seen: Mapping[str, Any]) -> tuple[Picture, dict[str, Any]]:
         box = Box(*(seen[name] for name in BOX_NAMES))
         picture, transform = crop_square(image, box, size=self.size, scale=self.scale)
-        height, width = image.shape[:2]
-        where = {
-            "frame_width": width,
-            "frame_height": height,
-            "transform": list(astuple(transform)),
-        }
-        return picture, where
+        return picture, placed(image, transform)
 
     def _crop(
         self, clip_id: str, seen: Mapping[str, Any], picture: Picture, where: Mapping[str, Any]
     ) -> dict[str, Any]:
-        identity = [clip_id, seen["timestamp_ms"], where["transform"], sha256(picture.tobytes())]
-        return {
-            **seen,
-            **where,
-            "crop_id": digest(identity)[:24],
-            "image": {"bytes": encode_png(picture), "path": None},
-            "sharpness": sharpness(picture),
-        }
+        return {**seen, **where, **pictured(clip_id, seen["timestamp_ms"], where, picture)}
+
+
+def placed(image: Picture, transform: CropTransform) -> dict[str, Any]:
+    """What a crop's row has of its place: the frame's size and the transform."""
+    height, width = image.shape[:2]
+    return {"frame_width": width, "frame_height": height, "transform": list(astuple(transform))}
+
+
+def pictured(
+    clip_id: str, timestamp_ms: int, where: Mapping[str, Any], picture: Picture
+) -> dict[str, Any]:
+    """What a crop's row has of its picture: id, encoded picture, sharpness."""
+    identity = [clip_id, timestamp_ms, where["transform"], sha256(picture.tobytes())]
+    return {
+        "crop_id": digest(identity)[:24],
+        "image": {"bytes": encode_png(picture), "path": None},
+        "sharpness": sharpness(picture),
+    }
 
 
 def box_in_crop(crop: Mapping[str, Any]) -> tuple[float, float, float, float]:

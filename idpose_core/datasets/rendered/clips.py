@@ -31,6 +31,7 @@ from idpose_core.datasets.rendered.seeds import generator, number
 from idpose_core.datasets.rendered.skies import daylight
 from idpose_core.datasets.rendered.skins import Palette, Skin, Solid
 from idpose_core.datasets.rendered.splits import models_of, split_of
+from idpose_core.instances.boxes import box_of
 
 Mask = NDArray[np.bool_]
 Box = tuple[float, float, float, float]
@@ -268,18 +269,4 @@ def _sighting(
         box=box_of(whole),
         visible_share=int(mask.sum()) / count if count else 0.0,
         mask=mask,
-    )
-
-
-def box_of(mask: Mask) -> Box | None:
-    """The tight box xmin, xmax, ymin, ymax of a mask [H, W], relative to it; None where empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    height, width = mask.shape
-    return (
-        float(columns[0] / width),
-        float((columns[-1] + 1) / width),
-        float(rows[0] / height),
-        float((rows[-1] + 1) / height),
     )

@@ -48,6 +48,19 @@ def models_of(kind: str, split: str, *, limit: int | None = None) -> tuple[int, 
     return tuple(i for i in range(limit or count) if _table()[kind, i] == split)
 
 
+def training_and_test(kind: str, limit: int) -> dict[int, str]:
+    """The split of each of the first models of a family, without those for validation.
+
+    Raises:
+        ValueError: There is no such kind, or there are not so many models.
+    """
+    return {
+        model: split
+        for split in ("train", "test")
+        for model in models_of(kind, split, limit=limit)
+    }
+
+
 @cache
 def _table() -> dict[tuple[str, int], str]:
     text = files(__package__).joinpath("splits.csv").read_text(encoding="utf-8")

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from idpose_core.datasets.rendered import videos as videos_module
-from idpose_core.datasets.rendered.clips import ClipSettings, box_of
+from idpose_core.datasets.rendered.clips import ClipSettings
 from idpose_core.datasets.rendered.overlay import overlay_sheet
 from idpose_core.datasets.rendered.splits import split_of
 from idpose_core.datasets.rendered.truth import SCHEMA, annotations_csv, mask_of
 from idpose_core.datasets.rendered.videos import render_video, video_name, write_rendered_videos
+from idpose_core.instances.boxes import box_of
 from idpose_core.video.annotations import read_annotations
 from idpose_core.video.decoding import probe, sample_frames
 

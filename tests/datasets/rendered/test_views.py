@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from idpose_core.datasets.rendered.car_model import car_model
-from idpose_core.datasets.rendered.clips import box_of
 from idpose_core.datasets.rendered.overlay import view_sheet
 from idpose_core.datasets.rendered.views import View, rendered_views, view_grid
+from idpose_core.instances.boxes import box_of
 
 
 @pytest.fixture(scope="module")

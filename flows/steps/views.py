@@ -1,0 +1,95 @@
+"""View sets: the objects of a multi-view image set, each a clip whose crops need no detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from flows.steps.context import Context, usable
+from flows.steps.instances import crops_with_places, rows_by_key
+from idpose_core.assembly.records import Clip, Video
+from idpose_core.config import ConfigError
+from idpose_core.datasets.rendered.view_set import RenderedViewSet
+from idpose_core.datasets.views import ViewedObject, ViewSet
+from idpose_core.stages.views import STEP_MS, CropViews
+from storage.shards import Item, Outcome
+
+
+def is_view_set(build: Context) -> bool:
+    """Whether the source is a multi-view image set."""
+    return build.config.source.kind in _SETS
+
+
+def views_stage(build: Context) -> CropViews:
+    """The views stage of this configuration."""
+    source, image = build.config.source, build.config.image
+    return CropViews(_SETS[source.kind](build), image.size, image.scale)
+
+
+def list_objects(stage: CropViews) -> Sequence[ViewedObject]:
+    """The objects of the set.
+
+    Raises:
+        ConfigError: The set is not there, or is not what it should be.
+    """
+    try:
+        return stage.views.objects()
+    except ValueError as error:
+        raise ConfigError(f"{stage.views.name}: {error}") from error
+
+
+def view_items(objects: Sequence[ViewedObject]) -> list[Item]:
+    """The views stage's input."""
+    return [Item({"object": o.name, "sha256": o.sha256}, o.location) for o in objects]
+
+
+def crop_views(build: Context) -> tuple[list[Video], list[Clip], dict[str, Outcome]]:
+    """Make every object one video with one clip, and each of its views a crop.
+
+    Returns:
+        The records, and the result that holds the crops of each clip.
+    """
+    stage = views_stage(build)
+    objects = list_objects(stage)
+    outcomes = build.run(stage, view_items(objects))
+    videos = [
+        Video(
+            source_uri=viewed.name,
+            path="",
+            video_id=viewed.name,
+            attempts=outcome.attempt,
+            media_sha256=viewed.sha256,
+            split=viewed.split,
+        )
+        for viewed, outcome in zip(objects, outcomes, strict=True)
+    ]
+    columns = [name for name in stage.columns.names if name not in ("image", "mask")]
+    rows = rows_by_key(build, outcomes, columns)
+    clips, crops = [], {}
+    for video, outcome in usable(videos, outcomes):
+        found = rows[outcome.row_key]
+        video.width, video.height = found[0]["frame_width"], found[0]["frame_height"]
+        clip = Clip(
+            clip_id=found[0]["clip_id"],
+            video_id=video.video_id,
+            class_name=stage.views.class_name,
+            object_id=video.video_id,
+            start_ms=0,
+            end_ms=(len(found) - 1) * STEP_MS,
+            frames=len(found),
+            split=video.split or "",
+            observations=(),
+            crops=crops_with_places(found, outcome),
+        )
+        clips.append(clip)
+        crops[clip.clip_id] = outcome
+    return videos, clips, crops
+
+
+def _rendered(build: Context) -> ViewSet:
+    rendered = build.config.rendered
+    return RenderedViewSet(
+        rendered.kind, rendered.models, rendered.samples, build.config.image.size
+    )
+
+
+_SETS: dict[str, Callable[[Context], ViewSet]] = {"rendered-views": _rendered}
