@@ -13,8 +13,8 @@ from flows.runners import Runner
 from flows.steps import instances, pose, sources, videos, views
 from flows.steps.context import Context
 from flows.steps.publish import publish
-from idpose_core.assembly.splits import TEST, TRAIN
 from idpose_core.assembly.records import Clip, Video
+from idpose_core.assembly.splits import TEST, TRAIN
 from idpose_core.config import BuildConfig
 from storage.datasets import Committed
 from storage.objects import Store

@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.progress import TerminalProgress
 from flows.runners import LocalRunner
-from flows.steps import instances, pose, rendered, videos
+from flows.steps import instances, pose, rendered, videos, views
 from flows.steps.context import Context
 from idpose_core.config import BuildConfig
 from idpose_core.stages.fetch import FetchFolder
@@ -44,6 +44,7 @@ _BYTES_PER_CROP = {"crop": 40_000, "mask": 600, "embed": 7_000}
 _BYTES_PER_FRAME = 400
 _SECONDS_PER_FILE = 0.04
 _SECONDS_PER_PIXEL, _BYTES_PER_PIXEL = 4e-6, 0.12  # of rendered video, by `make demo`, rounded up
+_SECONDS_PER_VIEWED_PIXEL, _BYTES_PER_VIEWED_PIXEL = 12e-6, 0.7  # of rendered views
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class _Survey:
         files: Videos, the unreadable ones included.
         opened: Videos that open.
         clips: Annotated segments, or one for each video that opens.
-        seconds: Of video that will be looked at.
+        seconds: Of video that will be looked at; 0 for a set of views.
+        frames: Frames that will be looked at, or views.
         source_bytes: Bytes of the files.
     """
 
@@ -64,6 +66,7 @@ class _Survey:
     opened: int
     clips: int
     seconds: float
+    frames: int
     source_bytes: int
 
 
@@ -76,26 +79,21 @@ def estimate(config: BuildConfig, root: str) -> dict[str, Any]:
     with LocalRunner(config.run) as runner:
         build = Context(config, Store(root), runner, TerminalProgress())
         workers = runner.workers
-    instances.detect_stage(build)
-    embed_stage = pose.embed_stage(build)
-    survey = {"folder": _survey_folder, "rendered": _survey_rendered}[config.source.kind](build)
-    frames = round(survey.seconds * config.sampling.fps) + survey.opened
-    stages = [
-        survey.first,
-        StageEstimate(
-            "detect",
-            survey.opened,
-            None,
-            frames * _BYTES_PER_FRAME,
-            frames * _SECONDS_PER_FRAME[config.detector.kind],
-        ),
-    ]
-    for stage, rate in _SECONDS_PER_CROP.items():
-        if stage != "mask" or embed_stage.masked:
-            size = frames * _BYTES_PER_CROP[stage]
-            stages.append(StageEstimate(stage, frames, None, size, frames * rate))
+    pose.embed_stage(build)
+    if views.is_view_set(build):
+        survey = _survey_views(build)
+        stages = [survey.first]
+    else:
+        instances.detect_stage(build)
+        survey = {"folder": _survey_folder, "rendered": _survey_rendered}[config.source.kind](build)
+        stages = [survey.first, _detecting(config, survey), _of_crops("crop", survey.frames)]
+    frames = survey.frames
+    if config.embedder.masks == "grabcut":
+        stages.append(_of_crops("mask", frames))
+    stages.append(_of_crops("embed", frames))
     return {
         "dataset": config.name,
+        "unit": "objects" if views.is_view_set(build) else "files",
         "files": survey.files,
         "unreadable": survey.files - survey.opened,
         "source_bytes": survey.source_bytes,
@@ -126,14 +124,14 @@ def _survey_folder(build: Context) -> _Survey:
             seconds += sum(track.end_ms - track.start_ms for track in tracks) / 1000
     first = _first(build, FetchFolder(), videos.fetch_items(build, files), 300, _SECONDS_PER_FILE)
     size = sum(max(0, file.bytes) for file in files)
-    return _Survey(first, len(files), opened, clips, seconds, size)
+    frames = _frames(build, seconds, opened)
+    return _Survey(first, len(files), opened, clips, seconds, frames, size)
 
 
 def _survey_rendered(build: Context) -> _Survey:
     rendered.is_annotated(build)
     items, config = rendered.render_items(build), build.config.rendered
-    frames = round(config.seconds * config.fps)
-    pixels = frames * config.width * config.height
+    pixels = round(config.seconds * config.fps) * config.width * config.height
     first = _first(
         build,
         rendered.render_stage(build),
@@ -141,8 +139,38 @@ def _survey_rendered(build: Context) -> _Survey:
         round(pixels * _BYTES_PER_PIXEL),
         pixels * _SECONDS_PER_PIXEL,
     )
-    count = len(items)
-    return _Survey(first, count, count, count, count * config.seconds, 0)
+    count, seconds = len(items), len(items) * config.seconds
+    return _Survey(first, count, count, count, seconds, _frames(build, seconds, count), 0)
+
+
+def _survey_views(build: Context) -> _Survey:
+    stage = views.views_stage(build)
+    objects = views.list_objects(stage)
+    count, pictures = len(objects), sum(viewed.views for viewed in objects)
+    pixels = build.config.image.size**2 * pictures / max(1, count)
+    first = _first(
+        build,
+        stage,
+        views.view_items(objects),
+        round(pixels * _BYTES_PER_VIEWED_PIXEL),
+        pixels * _SECONDS_PER_VIEWED_PIXEL,
+    )
+    return _Survey(first, count, count, count, 0.0, pictures, 0)
+
+
+def _frames(build: Context, seconds: float, opened: int) -> int:
+    return round(seconds * build.config.sampling.fps) + opened
+
+
+def _detecting(config: BuildConfig, survey: _Survey) -> StageEstimate:
+    seconds = survey.frames * _SECONDS_PER_FRAME[config.detector.kind]
+    return StageEstimate("detect", survey.opened, None, survey.frames * _BYTES_PER_FRAME, seconds)
+
+
+def _of_crops(stage: str, crops: int) -> StageEstimate:
+    return StageEstimate(
+        stage, crops, None, crops * _BYTES_PER_CROP[stage], crops * _SECONDS_PER_CROP[stage]
+    )
 
 
 def _first(
@@ -157,11 +185,14 @@ def _first(
 
 def describe(found: dict[str, Any]) -> Iterator[str]:
     """The estimate as lines for a person."""
-    yield (
-        f"{found['dataset']}: {found['files']} files ({found['unreadable']} unreadable), "
-        f"{_size(found['source_bytes'])}, {found['hours']:.2f} h of video, "
-        f"{found['clips']} clips or more, {found['frames']} frames to look at"
-    )
+    if found["unit"] == "objects":
+        yield f"{found['dataset']}: {found['clips']} objects, {found['frames']} views"
+    else:
+        yield (
+            f"{found['dataset']}: {found['files']} files ({found['unreadable']} unreadable), "
+            f"{_size(found['source_bytes'])}, {found['hours']:.2f} h of video, "
+            f"{found['clips']} clips or more, {found['frames']} frames to look at"
+        )
     yield f"  {'stage':8} {'rows':>9} {'exist':>7} {'on disk':>9} {'time':>9}   (at most)"
     for stage in found["stages"]:
         known = "" if stage["known"] is None else str(stage["known"])

@@ -17,6 +17,9 @@ from idpose_core.instances.coco import COCO_CLASSES
 from idpose_core.settings import ConfigError as ConfigError
 from idpose_core.settings import Section, nearest
 
+VIEW_SETS = ("rendered-views",)
+"""Kinds of source that are sets of views: objects pictured from all sides, without a detector."""
+
 ImageSize = Annotated[int, Field(ge=32, le=1024)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 

@@ -129,9 +129,7 @@ def crop(build: Context, videos: Sequence[Video], clips: Sequence[Clip]) -> dict
     return {clip.clip_id: outcome for clip, outcome in kept}
 
 
-def crops_with_places(
-    rows: Sequence[Mapping[str, Any]], outcome: Outcome
-) -> list[dict[str, Any]]:
+def crops_with_places(rows: Sequence[Mapping[str, Any]], outcome: Outcome) -> list[dict[str, Any]]:
     """The crop rows of an outcome, each with the place of its picture."""
     return [
         {**row, "picture_path": outcome.shard, "picture_row": outcome.first_row + index}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from flows.steps.context import Context, usable
 from flows.steps.instances import crops_with_places, rows_by_key
 from idpose_core.assembly.records import Clip, Video
-from idpose_core.config import ConfigError
+from idpose_core.config import VIEW_SETS, ConfigError
 from idpose_core.datasets.rendered.view_set import RenderedViewSet
 from idpose_core.datasets.views import ViewedObject, ViewSet
 from idpose_core.stages.views import STEP_MS, CropViews
@@ -16,7 +16,7 @@ from storage.shards import Item, Outcome
 
 def is_view_set(build: Context) -> bool:
     """Whether the source is a multi-view image set."""
-    return build.config.source.kind in _SETS
+    return build.config.source.kind in VIEW_SETS
 
 
 def views_stage(build: Context) -> CropViews:

@@ -46,7 +46,7 @@ class Clip:
 
     Attributes:
         observations: Rows of the link stage: time stamp, class, score and box of each frame.
-        crops: Rows of the crop or the views stage without the pictures, each with its picture's place.
+        crops: Rows of the crop or views stage without the pictures, each with its picture's place.
     """
 
     clip_id: str

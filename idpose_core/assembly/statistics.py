@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from idpose_core.config import VIEW_SETS
 from storage.datasets import attrition
 
 
@@ -47,7 +48,7 @@ def dataset_card(
         "pose picture is the target's nearest neighbour in pose among other videos.",
         "",
         f"- Source: `{config['source']['kind']}`, licence of the videos: {licence}",
-        f"- Detector: `{config['detector']['kind']}` at {config['detector']['threshold']}",
+        f"- Boxes: {_boxes(config)}",
         f"- Embedder: `{config['embedder']['kind']}`, masks: `{config['embedder']['masks']}`, "
         f"{max(map(len, statistics['cluster_sizes'].values()), default=0)} pose clusters",
         "",
@@ -65,6 +66,12 @@ def dataset_card(
         cells = [_cell(balance.get(split, {}).get(measure)) for split in ("train", "test")]
         lines.append(f"| {measure} | {cells[0]} | {cells[1]} |")
     return "\n".join(lines) + "\n"
+
+
+def _boxes(config: Mapping[str, Any]) -> str:
+    if config["source"]["kind"] in VIEW_SETS:
+        return "brought by the source"
+    return f"detector `{config['detector']['kind']}` at {config['detector']['threshold']}"
 
 
 def _cell(value: float | None) -> str:

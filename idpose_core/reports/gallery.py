@@ -69,12 +69,13 @@ def dataset_page(
     wanted |= {crop for members in strips.values() for crop in members}
     pictures = load_pictures(store, tables["crops"], wanted)
     names = _video_names(tables["videos"])
+    azimuths = _azimuths(tables["crops"], wanted)
     sizes = _cluster_sizes(tables["crops"])
     return _template().render(
         title=title,
         headline=_headline(tables),
         crops_per_clip=_in_order(statistics.get("crops_per_clip", {}), _QUANTILES),
-        cards=_by_split([_card(row, pictures, names) for row in shown]),
+        cards=_by_split([_card(row, pictures, names, azimuths) for row in shown]),
         clusters=[
             {
                 "number": cluster,
@@ -169,8 +170,21 @@ def _video_names(videos: pa.Table) -> dict[str, str]:
     return {video: uri for _, uri, video in rows}
 
 
+def _azimuths(crops: pa.Table, wanted: set[str]) -> dict[str, float]:
+    """The azimuth in degrees of the wanted crops of which it is known."""
+    columns = (crops[name].to_pylist() for name in ("crop_id", "azimuth_deg"))
+    return {
+        crop_id: azimuth
+        for crop_id, azimuth in zip(*columns, strict=True)
+        if crop_id in wanted and azimuth is not None
+    }
+
+
 def _card(
-    row: Mapping[str, Any], pictures: Mapping[str, Picture], names: Mapping[str, str]
+    row: Mapping[str, Any],
+    pictures: Mapping[str, Picture],
+    names: Mapping[str, str],
+    azimuths: Mapping[str, float],
 ) -> dict[str, Any]:
     video, pose_video = row["video_id"], row["pose_video_id"]
     return {
@@ -179,6 +193,7 @@ def _card(
             jpeg_uri(shrink(pictures[row[f"{role}_crop"]], _TRIPLET_SIDE)) for role in ROLES
         ],
         "seconds": [row[f"{role}_ms"] / 1000 for role in ROLES],
+        "azimuths": [azimuths.get(row[f"{role}_crop"]) for role in ROLES],
         "similarity": row["similarity"],
         "clusters": (row["id_cluster"], row["pose_cluster"]),
         "video": names.get(video, video),

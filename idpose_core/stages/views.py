@@ -47,7 +47,12 @@ class CropViews(RowStage):
     def settings(self) -> Mapping[str, Any]:
         """The set, and the geometry of its crops."""
         framing = None if self.views.whole else self.scale
-        return {"set": self.views.name, **self.views.settings(), "size": self.size, "scale": framing}
+        return {
+            "set": self.views.name,
+            **self.views.settings(),
+            "size": self.size,
+            "scale": framing,
+        }
 
     def compute(
         self, row: Mapping[str, Any], location: Mapping[str, Any]

@@ -23,11 +23,13 @@ from flows.progress import TerminalProgress
 from idpose_core.config import parse_config
 from idpose_core.pose.space import PoseSpace
 from idpose_core.stages.crop import decode_png
+from idpose_core.stages.views import CropViews
 from storage.datasets import read_manifest, read_table
 from storage.digests import digest, sha256
 from storage.objects import Store
 from storage.parquet import from_parquet
 from tests.flows.builds import InThisProcess
+from tests.worlds.discs import Discs
 
 FOLDER = Path(__file__).parent
 GOLDEN = FOLDER / "stages.json"
@@ -83,10 +85,18 @@ def stage_digests() -> dict[str, dict[str, Any]]:
     outputs["triplets"] = sorted(
         digest(rounded(row)) for row in read_table(store, manifest, "triplets").to_pylist()
     )
+    versions = {**manifest["stages"], "views": CropViews.version}
+    outputs["views"] = [digest(rounded(without_keys(row))) for row in viewed_crops()]
     return {
-        stage: {"version": manifest["stages"][stage], "digest": digest(output)}
+        stage: {"version": versions[stage], "digest": digest(output)}
         for stage, output in outputs.items()
     }
+
+
+def viewed_crops() -> Iterator[dict[str, Any]]:
+    """Crops of a set whose views are cut around the box, and of one whose views are taken whole."""
+    for whole in (False, True):
+        yield from CropViews(Discs(whole=whole), 64, 1.25).compute({"object": "disc-1"}, {})
 
 
 def shard_rows(store: Store, stage: str) -> Iterator[str]:
@@ -100,7 +110,7 @@ def without_keys(row: dict[str, Any]) -> dict[str, Any]:
     beside = ("row_key", "attempt", "origin")
     kept = {name: value for name, value in row.items() if name not in beside}
     for name in ("image", "mask"):
-        if name in kept:
+        if kept.get(name) is not None:
             data = kept[name]["bytes"] if name == "image" else kept[name]
             kept[name] = sha256(decode_png(data).tobytes())
     if "feature" in kept:

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idpose_core.instances.boxes import Box
-from idpose_core.instances.cropping import crop_square, reflected, square_around
+from idpose_core.instances.cropping import (
+    CropTransform,
+    crop_square,
+    cut_mask,
+    reflected,
+    square_around,
+)
 
 
 def gradient(height: int, width: int) -> np.ndarray:
@@ -142,3 +148,18 @@ def test_an_empty_or_infinite_box_is_refused(box: Box) -> None:
 def test_a_box_outside_of_the_frame_is_refused(box: Box) -> None:
     with pytest.raises(ValueError, match="outside"):
         crop_square(gradient(10, 10), box)
+
+
+def test_a_mask_is_cut_like_its_picture_and_ends_with_the_frame() -> None:
+    mask = np.zeros((40, 60), np.bool_)
+    mask[10:30, 35:] = True  # cut off by the right edge
+    picture = np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
+    for box in (Box(0.6, 1.0, 0.25, 0.75), Box(0.1, 0.9, 0.1, 0.9), Box(0.7, 1.3, 0.3, 0.6)):
+        crop, transform = crop_square(picture, box, size=48, scale=1.25)
+        found = cut_mask(mask, transform)
+        x, y = transform.to_frame(np.stack([np.arange(48) + 0.5] * 2, axis=1)).T
+        inside = np.ix_((y > 1) & (y < 39), x < 59)
+        assert np.array_equal(found[inside], crop[..., 0][inside] > 127)
+        assert not found[:, x > 61].any()
+    everything = CropTransform(0, 0, 40, 40)
+    assert np.array_equal(cut_mask(mask[:, :40], everything), mask[:, :40])

@@ -55,9 +55,7 @@ def training_and_test(kind: str, limit: int) -> dict[int, str]:
         ValueError: There is no such kind, or there are not so many models.
     """
     return {
-        model: split
-        for split in ("train", "test")
-        for model in models_of(kind, split, limit=limit)
+        model: split for split in ("train", "test") for model in models_of(kind, split, limit=limit)
     }
 
 
