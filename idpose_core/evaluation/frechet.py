@@ -75,9 +75,18 @@ def few_samples(one: Gaussian, two: Gaussian) -> str | None:
 
 
 def _trace_of_root(one: Gaussian, two: Gaussian) -> float:
-    """The trace of (S1 S2)^(1/2), which has the eigenvalues of (S1^(1/2) S2 S1^(1/2))^(1/2)."""
-    values, vectors = scipy.linalg.eigh(one.covariance)
-    root = vectors * np.sqrt(np.clip(values, 0, None))
-    inner = root.T @ two.covariance @ root
+    """The trace of (S1 S2)^(1/2), the eigenvalues of (R^T S2 R)^(1/2) with R R^T = S1."""
+    inner = _root(one.covariance)
+    inner = inner.T @ two.covariance @ inner
     eigenvalues = scipy.linalg.eigvalsh((inner + inner.T) / 2)
     return float(np.sqrt(np.clip(eigenvalues, 0, None)).sum())
+
+
+def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Some R with R R^T = covariance: by Cholesky, or where that is singular by eigenvectors."""
+    try:
+        triangle: NDArray[np.float64] = scipy.linalg.cholesky(covariance, lower=True)
+    except scipy.linalg.LinAlgError:
+        values, vectors = scipy.linalg.eigh(covariance)
+        return np.asarray(vectors * np.sqrt(np.clip(values, 0, None)))
+    return triangle

@@ -49,6 +49,12 @@ def at_size(pictures: Pictures, size: int) -> Pictures:
     return np.concatenate(parts) if parts else np.empty((0, size, size, 3), np.uint8)
 
 
+def mask_at_size(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """A mask bool [H, W] on the grid of :func:`at_size`, bool [R, R]."""
+    grey = np.repeat(np.where(mask, np.uint8(255), np.uint8(0))[None, ..., None], 3, axis=3)
+    return np.asarray(at_size(grey, size)[0, ..., 0] > 127)
+
+
 @torch.no_grad()
 def generated(
     generator: Generate,

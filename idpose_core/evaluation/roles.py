@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from idpose_core.evaluation.lpips import LPIPS_NETWORKS
+from storage.errors import ToldError
 
 
-class RoleError(ValueError):
+class RoleError(ToldError):
     """One network in two roles; the message names both."""
 
 

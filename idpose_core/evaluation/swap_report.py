@@ -15,7 +15,7 @@ from typing import Any
 
 from idpose_core.evaluation.generators import load_generator
 from idpose_core.evaluation.judges import AZIMUTH, IDENTITY, JudgeTraining
-from idpose_core.evaluation.kept_judges import judges_of
+from idpose_core.evaluation.kept import judges_of
 from idpose_core.evaluation.pictures import Pictures
 from idpose_core.evaluation.results import Measurement, to_json
 from idpose_core.evaluation.swaps import (
@@ -82,9 +82,7 @@ def report_swaps(
     Raises:
         ValueError: Views with which nothing can be measured.
     """
-    judges = judges_of(
-        store, training, held_out, size, azimuth=azimuth, identity=identity, report=say
-    )
+    judges = judges_of(store, training, held_out, size, azimuth=azimuth, identity=identity, say=say)
     swaps = choose_swaps(held_out, size, ids=ids, poses=poses, seed=measurement.seed)
     chance = {"identity_chance": judges.identity.chance}
     rows = [

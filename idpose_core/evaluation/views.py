@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from idpose_core.datasets.rendered.views import View
 from idpose_core.stages.crop import decode_png
 from storage.datasets import read_manifest, read_table
 from storage.digests import canonical
@@ -19,7 +19,6 @@ from storage.export import picture_places, read_pictures
 from storage.objects import Store
 
 Rows = NDArray[np.int64]
-_COLUMNS = ["crop_id", "clip_id", "azimuth_deg", "picture_path", "picture_row"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +28,8 @@ class LabelledViews:
     Attributes:
         pictures: uint8 [N, S, S, 3], RGB.
         identity: int64 [N], index into ``names``.
-        azimuth_deg: float64 [N]; 0 shows the front, 90 the object's left side.
+        video: int64 [N], number of the video; of a multi-view set that of the object.
+        azimuth_deg: float64 [N]; 0 shows the front, 90 the object's left side; NaN where unknown.
         elevation_deg: float64 [N]; NaN where unknown.
         names: Of the identities; for a multi-view set the clip ids.
         source: What they were read from, ``name@version:split``.
@@ -37,6 +37,7 @@ class LabelledViews:
 
     pictures: NDArray[np.uint8]
     identity: Rows
+    video: Rows
     azimuth_deg: NDArray[np.float64]
     elevation_deg: NDArray[np.float64]
     names: tuple[str, ...]
@@ -49,7 +50,13 @@ class LabelledViews:
     def digest(self) -> str:
         """Of all that is here except the source."""
         total = hashlib.blake2b(canonical(list(self.names)), digest_size=16)
-        for part in (self.pictures, self.identity, self.azimuth_deg, self.elevation_deg):
+        for part in (
+            self.pictures,
+            self.identity,
+            self.video,
+            self.azimuth_deg,
+            self.elevation_deg,
+        ):
             total.update(canonical([str(part.dtype), list(part.shape)]))
             total.update(np.ascontiguousarray(part).tobytes())
         return total.hexdigest()
@@ -59,6 +66,7 @@ class LabelledViews:
         return LabelledViews(
             self.pictures[rows],
             self.identity[rows],
+            self.video[rows],
             self.azimuth_deg[rows],
             self.elevation_deg[rows],
             self.names,
@@ -66,50 +74,57 @@ class LabelledViews:
         )
 
 
-def read_views(store: Store, dataset: str, split: str) -> LabelledViews:
-    """The crops of one split whose azimuth is known, by crop id; one clip is one identity.
+def read_views(
+    store: Store, dataset: str, split: str, *, known_azimuth: bool = True
+) -> LabelledViews:
+    """The crops of one split, by crop id; one clip is one identity.
 
-    Meant for multi-view sets, in which a clip is all that there is of a model. In rendered video
-    one model has several clips: there a clip is an identity in one place and light.
+    In a multi-view set a clip is all that there is of an object. In video an object may have
+    several clips: there a clip is an identity in one place and light.
+
+    Args:
+        store: The root.
+        dataset: ``name`` or ``name@version``.
+        split: ``train`` or ``test``.
+        known_azimuth: Only crops whose azimuth is known.
 
     Raises:
-        DatasetError: There is no such dataset, it has no crop with an azimuth in this split, or a
-            file is missing or damaged.
+        DatasetError: There is no such dataset, it has no such crop in this split, or a file is
+            missing or damaged.
     """
     manifest = read_manifest(store, dataset)
     source = f"{manifest['name']}@{manifest['version']}:{split}"
-    crops = read_table(store, manifest, "crops", split=split, columns=_COLUMNS)
-    crops = crops.filter(pc.is_valid(crops["azimuth_deg"])).sort_by("crop_id")
+    crops = read_table(store, manifest, "crops", split=split).sort_by("crop_id")
+    if known_azimuth:
+        crops = crops.filter(pc.is_valid(crops["azimuth_deg"]))
     if not crops.num_rows:
-        raise DatasetError(f"{source} has no crops with a known azimuth: use a rendered dataset")
+        what = " with a known azimuth: use a rendered dataset" if known_azimuth else ""
+        raise DatasetError(f"{source} has no crops{what}")
     found = dict(read_pictures(store, picture_places(crops)))
     pictures = [decode_png(found[crop]) for crop in crops["crop_id"].to_pylist()]
     shapes = sorted({picture.shape for picture in pictures})
     if len(shapes) > 1:
         raise DatasetError(f"{source} has pictures of different shapes {shapes}: build it again")
-    names = tuple(sorted(set(crops["clip_id"].to_pylist())))
-    number = {name: index for index, name in enumerate(names)}
-    identity = np.array([number[name] for name in crops["clip_id"].to_pylist()], np.int64)
-    azimuth = crops["azimuth_deg"].to_numpy().astype(np.float64)
-    unknown = np.full(len(azimuth), np.nan)
-    return LabelledViews(np.stack(pictures), identity, azimuth, unknown, names, source)
-
-
-def from_rendered(views: Iterable[View], source: str) -> LabelledViews:
-    """Views of the clean multi-view set; one model is one identity."""
-    found = list(views)
-    if not found:
-        raise ValueError("there are no views")
-    names = tuple(f"{kind}-{model}" for kind, model in sorted({(v.kind, v.model) for v in found}))
-    number = {name: index for index, name in enumerate(names)}
+    names, identity = numbered(crops["clip_id"].to_pylist())
+    _, video = numbered(crops["video_id"].to_pylist())
     return LabelledViews(
-        np.stack([view.image for view in found]),
-        np.array([number[f"{view.kind}-{view.model}"] for view in found], np.int64),
-        np.array([view.azimuth_deg for view in found], np.float64),
-        np.array([view.elevation_deg for view in found], np.float64),
-        names,
-        source,
-    )
+        np.stack(pictures), identity, video, angles(crops, "azimuth_deg"),
+        angles(crops, "elevation_deg"), names, source,
+    )  # fmt: skip
+
+
+def numbered(words: Sequence[str]) -> tuple[tuple[str, ...], Rows]:
+    """The different words in order, and for each of the given ones its place among them."""
+    names, places = np.unique(np.array(words, dtype=object), return_inverse=True)
+    return tuple(names.tolist()), places.astype(np.int64)
+
+
+def angles(table: pa.Table, column: str) -> NDArray[np.float64]:
+    """A column in degrees, NaN where it is null or where the table has no such column."""
+    if column not in table.column_names:
+        return np.full(table.num_rows, np.nan)
+    found = table[column].to_pylist()
+    return np.array([np.nan if angle is None else angle for angle in found], np.float64)
 
 
 def alternate_azimuths(views: LabelledViews) -> tuple[Rows, Rows]:

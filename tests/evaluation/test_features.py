@@ -12,37 +12,15 @@ from torch import nn
 
 from idpose_core.evaluation.features import FeatureNetwork, extract, load_features
 from idpose_core.stages.crop import encode_png
+from tests.evaluation.inception import random_inception
 
 
 @pytest.fixture(scope="module")
 def inception(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
     """A weights file with random numbers, and pytorch-fid's network with the same."""
-    from pytorch_fid import inception as fid
-
-    torch.manual_seed(0)
-    patch = pytest.MonkeyPatch()
-    kept: dict[str, torch.Tensor] = {}
-
-    def load(self: nn.Module, tensors: dict[str, torch.Tensor], strict: bool = True) -> None:
-        generator = torch.Generator().manual_seed(1)
-        for name, value in self.state_dict().items():
-            if value.dtype.is_floating_point:
-                shape = value.shape
-                if name.endswith("running_var"):
-                    value.copy_(0.5 + torch.rand(shape, generator=generator))
-                elif name.endswith("conv.weight"):
-                    fan = shape[1] * shape[2] * shape[3]
-                    value.copy_(torch.randn(shape, generator=generator) * (2 / fan) ** 0.5)
-                else:
-                    value.copy_(0.5 + 0.2 * torch.randn(shape, generator=generator))
-        kept.update({name: value.clone() for name, value in self.state_dict().items()})
-
-    patch.setattr(fid, "load_state_dict_from_url", lambda *args, **kwargs: {})
-    patch.setattr("torchvision.models.Inception3.load_state_dict", load)
-    theirs = fid.InceptionV3([fid.InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
-    patch.undo()
+    tensors, theirs = random_inception()
     path = tmp_path_factory.mktemp("inception") / "inception.safetensors"
-    save_file(kept, path)
+    save_file(tensors, path)
     return path, theirs
 
 

@@ -16,7 +16,7 @@ from idpose_core.evaluation.judges import (
     train_azimuth_judge,
     train_identity_judge,
 )
-from idpose_core.evaluation.kept_judges import Judges, judges_of
+from idpose_core.evaluation.kept import Judges, judges_of
 from idpose_core.evaluation.views import alternate_azimuths
 from storage.objects import Store
 from tests.evaluation.worlds import pointer, pointers
@@ -120,10 +120,10 @@ def test_a_judge_is_trained_once(tmp_path: object) -> None:
     training, held = pointers(3), pointers(3, first=0.2)
     how = replace(QUICK, steps=3)
     said: list[str] = []
-    first = judges_of(store, training, held, 40, azimuth=how, identity=how, report=said.append)
+    first = judges_of(store, training, held, 40, azimuth=how, identity=how, say=said.append)
     assert said and len(store.list("judges")) == 2
     said.clear()
-    again = judges_of(store, training, held, 40, azimuth=how, identity=how, report=said.append)
+    again = judges_of(store, training, held, 40, azimuth=how, identity=how, say=said.append)
     assert not said
     pictures = held.pictures
     assert np.array_equal(first.azimuth.azimuth(pictures), again.azimuth.azimuth(pictures))

@@ -58,6 +58,7 @@ def test_elevation_decides_between_equal_azimuths() -> None:
         twice,
         pictures=np.concatenate([twice.pictures] * 2),
         identity=np.tile(twice.identity, 2),
+        video=np.tile(twice.video, 2),
         azimuth_deg=np.tile(twice.azimuth_deg, 2),
         elevation_deg=np.repeat([0.0, 20.0], len(twice)),
     )

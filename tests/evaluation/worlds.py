@@ -36,6 +36,7 @@ def pointers(objects: int, *, first: float = 0.0, source: str = "pointers") -> L
     return LabelledViews(
         pictures=np.stack([pointer(hue, azimuth) for hue in hues for azimuth in azimuths]),
         identity=np.repeat(np.arange(objects), STEPS),
+        video=np.repeat(np.arange(objects), STEPS),
         azimuth_deg=np.tile(azimuths, objects),
         elevation_deg=np.full(objects * STEPS, np.nan),
         names=tuple(f"pointer-{one}" for one in range(objects)),

@@ -1,0 +1,142 @@
+"""Which metrics can be measured here: weights at hand, azimuths known, no network in two roles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from idpose_core.evaluation.evaluate import Instruments
+from idpose_core.evaluation.features import FEATURE_NETWORKS, load_features
+from idpose_core.evaluation.judges import AZIMUTH, IDENTITY
+from idpose_core.evaluation.kept import judges_of, score_network
+from idpose_core.evaluation.lpips import LPIPS_NETWORKS, load_lpips
+from idpose_core.evaluation.roles import check_roles, network_of
+from idpose_core.evaluation.scores import ID_RESNET50, ID_SMALL, POSE_RESNET50, POSE_SMALL
+from idpose_core.evaluation.sets import EvaluationSet
+from idpose_core.evaluation.views import LabelledViews, read_views
+from idpose_core.settings import nearest
+from idpose_core.weights.tensors import read_tensors
+from storage.digests import file_sha256
+from storage.errors import ToldError
+from storage.objects import Store
+
+SCORES = {
+    "id-score-resnet50": ID_RESNET50,
+    "id-score-small": ID_SMALL,
+    "pose-score-resnet50": POSE_RESNET50,
+    "pose-score-small": POSE_SMALL,
+}
+INSTRUMENTS = (*LPIPS_NETWORKS, *FEATURE_NETWORKS, *SCORES, "judges", "swap-score")
+"""What can be asked for by name."""
+_NEED_AZIMUTH = {"pose-score-resnet50", "pose-score-small", "judges", "swap-score"}
+_WEIGHTS = {
+    **LPIPS_NETWORKS, "inception": "inception-fid", "efficientnet-lite0": "efficientnet-lite0",
+    "id-score-resnet50": "resnet50", "pose-score-resnet50": "resnet50",
+}  # fmt: skip
+
+
+class EvaluationError(ToldError):
+    """Something that was asked for cannot be measured; the message says why."""
+
+
+def load_instruments(
+    store: Store,
+    frozen: EvaluationSet,
+    used: Mapping[str, Sequence[str]],
+    find: Callable[[str], Path],
+    *,
+    asked: Sequence[str] | None = None,
+    training_steps: int | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[Instruments, dict[str, str]]:
+    """Load what can be measured with.
+
+    Args:
+        store: The root; networks that were trained to measure are kept there.
+        frozen: The set.
+        used: Networks of the experiment's other roles, see ``roles.networks_used``.
+        find: Gives the file of a pretrained network, or raises ValueError with the remedy.
+        asked: Names of ``INSTRUMENTS``; None for all that are possible.
+        training_steps: Of judges and scores; None for their own numbers.
+        say: Told what is going on.
+
+    Returns:
+        The instruments, and for each one left out the reason.
+
+    Raises:
+        EvaluationError: An unknown name, or one that was asked for by name is not possible.
+        RoleError: One that was asked for by name served in another role.
+    """
+    for name in asked or ():
+        if name not in INSTRUMENTS:
+            raise EvaluationError(
+                f"nothing is measured as {name!r}; the nearest is {nearest(name, INSTRUMENTS)!r} "
+                f"of {', '.join(INSTRUMENTS)}"
+            )
+    wanted = list(dict.fromkeys(asked or INSTRUMENTS))
+    left_out: dict[str, str] = {}
+    paths: dict[str, Path] = {}
+    for name in wanted:
+        with _reason(left_out, name, raising=asked is not None):
+            network = network_of(name)
+            check_roles({**used, **({"metric": [network]} if network else {})})
+            if name in _NEED_AZIMUTH and not np.isfinite(frozen.views.azimuth_deg).all():
+                raise EvaluationError("the set has pictures of unknown azimuth")
+            if name in _WEIGHTS:
+                paths[name] = find(_WEIGHTS[name])
+    steps = {"steps": training_steps} if training_steps else {}
+    held: dict[bool, LabelledViews] = {}
+
+    def training(known_azimuth: bool) -> LabelledViews:
+        """Pictures of the training split of the set's dataset."""
+        if known_azimuth not in held:
+            held[known_azimuth] = read_views(
+                store, "@".join(frozen.dataset), "train", known_azimuth=known_azimuth
+            )
+        return held[known_azimuth]
+
+    def possible(names: Sequence[str]) -> Iterator[str]:
+        yield from (name for name in names if name in wanted and name not in left_out)
+
+    lpips = {name: load_lpips(name, paths[name]) for name in possible(list(LPIPS_NETWORKS))}
+    features = [load_features(name, paths[name]) for name in possible(FEATURE_NETWORKS)]
+    scores = {}
+    for name in possible(list(SCORES)):
+        with _reason(left_out, name, raising=asked is not None):
+            how = replace(SCORES[name], **steps)
+            imagenet = _imagenet(paths[name]) if name in paths else None
+            what: Literal["id", "pose"] = "id" if name.startswith("id-") else "pose"
+            views = training(what == "pose")
+            network = score_network(store, what, views, how, imagenet=imagenet, say=say)
+            scores[name] = (network, how.side)
+    judges = None
+    for name in possible(["judges"]):
+        with _reason(left_out, name, raising=asked is not None):
+            judges = judges_of(
+                store, training(True), frozen.views, frozen.size, say=say,
+                azimuth=replace(AZIMUTH, **steps), identity=replace(IDENTITY, **steps),
+            )  # fmt: skip
+    swap_score = "swap-score" in possible(["swap-score"])
+    return Instruments(lpips, tuple(features), scores, judges, swap_score), left_out
+
+
+@contextmanager
+def _reason(left_out: dict[str, str], name: str, *, raising: bool) -> Iterator[None]:
+    """What cannot be measured is left out with its reason, unless it was asked for by name."""
+    try:
+        yield
+    except (ToldError, ValueError) as error:
+        if raising:
+            if isinstance(error, ToldError):
+                raise
+            raise EvaluationError(f"{name} cannot be measured: {error}") from error
+        left_out[name] = str(error)
+
+
+def _imagenet(path: Path) -> tuple[str, Mapping[str, Any]]:
+    return file_sha256(path), read_tensors(path)

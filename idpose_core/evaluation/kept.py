@@ -1,0 +1,152 @@
+"""Networks that measure, trained once a dataset and kept under a key of what made them.
+
+``ROOT/judges/<key>.<sha256>.safetensors``. All but the identity judge learn from the training
+split; the identity judge, which has to know the objects that it tells apart, from every second
+azimuth of the held-out ones, and is tested on the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from idpose_core.evaluation.intervals import Estimate
+from idpose_core.evaluation.judges import (
+    AZIMUTH,
+    IDENTITY,
+    AzimuthJudge,
+    IdentityJudge,
+    JudgeNetwork,
+    JudgeTraining,
+    azimuth_error,
+    judged,
+    train_azimuth_judge,
+    train_identity_judge,
+)
+from idpose_core.evaluation.pictures import at_size
+from idpose_core.evaluation.scores import ScoreNetwork, ScoreTraining, TripletRule, train_score
+from idpose_core.evaluation.views import LabelledViews, alternate_azimuths
+from storage.digests import digest
+from storage.objects import Store
+from storage.results import result
+
+_VERSION = 1  # of architectures, augmentation and training
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Judges:
+    """Both judges, and how far they can be trusted on real pictures.
+
+    Attributes:
+        ceilings: Measured on views of held-out identities that neither has seen.
+    """
+
+    azimuth: AzimuthJudge
+    identity: IdentityJudge
+    ceilings: Mapping[str, Estimate]
+
+
+def judges_of(
+    store: Store,
+    training: LabelledViews,
+    held_out: LabelledViews,
+    size: int,
+    *,
+    azimuth: JudgeTraining = AZIMUTH,
+    identity: JudgeTraining = IDENTITY,
+    say: Say = lambda line: None,
+) -> Judges:
+    """The judges of a dataset, trained unless they are kept already.
+
+    Args:
+        store: The root.
+        training: Views of identities for training.
+        held_out: Views of the identities that generated pictures will show.
+        size: Side at which pictures will be judged; for the ceilings.
+        azimuth: How the azimuth judge is trained.
+        identity: How the identity judge is trained.
+        say: Told what is going on.
+
+    Raises:
+        ValueError: Views that nothing can be learned from.
+    """
+    learn, test = (held_out.select(rows) for rows in alternate_azimuths(held_out))
+
+    def kept(name: str, views: LabelledViews, how: JudgeTraining, train: Any) -> JudgeNetwork:
+        tensors = _kept(
+            store, [name, asdict(how), views.digest],
+            lambda: train(views, how, report=_every(f"{name} judge", how.steps, say)).network,
+        )  # fmt: skip
+        network = JudgeNetwork(len(tensors["head.bias"]), how.width)
+        network.load_state_dict(tensors)
+        return network.eval()
+
+    which_way = AzimuthJudge(kept("azimuth", training, azimuth, train_azimuth_judge))
+    which_one = IdentityJudge(
+        kept("identity", learn, identity, train_identity_judge), held_out.names
+    )
+    pictures = at_size(test.pictures, size)
+    error = azimuth_error(which_way.azimuth(pictures), test.azimuth_deg)
+    rank = which_one.rank(pictures, test.identity)
+    return Judges(which_way, which_one, judged(error, rank, test.identity, test.identity))
+
+
+def score_network(
+    store: Store,
+    what: Literal["id", "pose"],
+    views: LabelledViews,
+    how: ScoreTraining,
+    *,
+    imagenet: tuple[str, Mapping[str, Any]] | None = None,
+    say: Say = lambda line: None,
+) -> ScoreNetwork:
+    """The network of the ID or the pose score, trained unless it is kept already.
+
+    Args:
+        store: The root.
+        what: Which score.
+        views: Of the training split; for the pose score with known azimuths.
+        how: How it is trained.
+        imagenet: Digest and tensors of the weights that ``resnet50`` starts from.
+        say: Told what is going on.
+
+    Raises:
+        ValueError: No triplet can be formed of these views.
+    """
+    rule = (
+        TripletRule.identity(views.identity, views.video)
+        if what == "id"
+        else TripletRule.pose(views.azimuth_deg, views.identity)
+    )
+    sha256, start = imagenet or (None, None)
+    report = _every(f"{what} score", how.steps, say)
+    tensors = _kept(
+        store, [what, asdict(how), sha256, views.digest],
+        lambda: train_score(views.pictures, rule, how, imagenet=start, report=report),
+    )  # fmt: skip
+    network = ScoreNetwork(how.kind)
+    network.load_state_dict(tensors)
+    return network.eval()
+
+
+def _kept(store: Store, parts: list[Any], train: Callable[[], nn.Module]) -> dict[str, Tensor]:
+    def trained() -> bytes:
+        state = train().state_dict()
+        return save({name: value.detach().cpu().contiguous() for name, value in state.items()})
+
+    key = digest([_VERSION, *parts])[:16]
+    data, _ = result(store, "judges", key, "safetensors", trained)
+    return load(data)
+
+
+def _every(name: str, steps: int, say: Say) -> Callable[[int, float], None]:
+    def tell(step: int, loss: float) -> None:
+        if step % max(1, steps // 5) == 0:
+            say(f"training the {name}: step {step} of {steps}, loss {loss:.3f}")
+
+    return tell

@@ -1,0 +1,116 @@
+"""Evaluation triplets by exact truth: the pose picture shows the target's pose, another object.
+
+Nothing is retrieved: azimuth (and elevation, where it is known) are those of the renderer or of the
+published set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import blake2b
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from idpose_core.evaluation.judges import azimuth_error
+from idpose_core.evaluation.sets import SCHEMA
+from idpose_core.evaluation.views import angles, numbered
+from storage.errors import DatasetError
+
+TOLERANCE_DEG = 7.5
+"""Half a step of a set of 24 azimuths: what is farther from the target's pose is not taken."""
+
+
+def truth_triplets(
+    crops: pa.Table, *, count: int = 5000, min_gap_ms: int = 1000, seed: int = 0
+) -> pa.Table:
+    """Triplets in the schema of an evaluation set, from crops whose azimuth is known.
+
+    Clips take turns; within a clip ordered pairs (ID, target) come in an order that the seed and
+    their names decide. The pose picture is the nearest in azimuth, then in elevation, of all crops
+    of other videos; among equals a hash decides.
+
+    Args:
+        crops: Of one split.
+        count: As many triplets, or as many as there are.
+        min_gap_ms: Between the ID picture and the target.
+        seed: Of the order.
+
+    Raises:
+        DatasetError: No triplet is possible.
+    """
+    crops = crops.filter(pa.array(np.isfinite(angles(crops, "azimuth_deg")))).sort_by("crop_id")
+    azimuth, elevation = angles(crops, "azimuth_deg"), angles(crops, "elevation_deg")
+    names = crops["crop_id"].to_pylist()
+    clips, videos = crops["clip_id"].to_pylist(), crops["video_id"].to_pylist()
+    video = numbered(videos)[1] if names else np.zeros(0, np.int64)
+    times = crops["timestamp_ms"].to_numpy()
+    rows = []
+    for i, t in _in_turn(clips, times, names, min_gap_ms, seed):
+        other = np.flatnonzero(video != video[t])
+        if not len(other):
+            break
+        p = _nearest(other, t, azimuth, elevation, names, seed)
+        error = float(azimuth_error(azimuth[[p]], azimuth[[t]])[0])
+        if error > TOLERANCE_DEG:
+            continue
+        rows.append({
+            "triplet_id": _hash(seed, names[i], names[t], names[p])[:16], "id_crop": names[i],
+            "pose_crop": names[p], "target_crop": names[t], "identity": clips[t],
+            "pose_identity": clips[p], "id_ms": times[i], "target_ms": times[t],
+            "target_azimuth_deg": azimuth[t], "pose_azimuth_deg": azimuth[p],
+            "target_elevation_deg": _known(elevation[t]), "pose_error_deg": error,
+            "chosen_by": "truth", "review": "auto",
+        })  # fmt: skip
+        if len(rows) == count:
+            break
+    if not rows:
+        raise DatasetError(
+            "no evaluation triplet is possible: crops with a known azimuth of two videos are "
+            f"needed, and two of one clip at least {min_gap_ms} ms apart"
+        )
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _in_turn(
+    clips: list[str], times: NDArray[np.int64], names: list[str], gap: int, seed: int
+) -> Iterator[tuple[int, int]]:
+    """Pairs (ID, target) of rows, one of each clip in turn."""
+    members: dict[str, list[int]] = {}
+    for row, clip in enumerate(clips):
+        members.setdefault(clip, []).append(row)
+    queues = [
+        sorted(
+            ((i, t) for i in rows for t in rows if i != t and abs(times[i] - times[t]) >= gap),
+            key=lambda pair: _hash(seed, names[pair[0]], names[pair[1]]),
+        )
+        for _, rows in sorted(members.items())
+    ]
+    for turn in range(max(map(len, queues), default=0)):
+        for queue in queues:
+            if turn < len(queue):
+                yield queue[turn]
+
+
+def _nearest(
+    rows: NDArray[np.int64],
+    target: int,
+    azimuth: NDArray[np.float64],
+    elevation: NDArray[np.float64],
+    names: list[str],
+    seed: int,
+) -> int:
+    far = np.round(azimuth_error(azimuth[rows], azimuth[np.full(len(rows), target)]), 6)
+    rows = rows[far == far.min()]
+    high = np.nan_to_num(np.abs(elevation[rows] - elevation[target]), nan=0.0)
+    rows = rows[high <= high.min() + 1e-6]
+    return int(min(rows, key=lambda row: _hash(seed, "pose", names[target], names[row])))
+
+
+def _known(angle: float) -> float | None:
+    return None if np.isnan(angle) else float(angle)
+
+
+def _hash(*parts: object) -> str:
+    return blake2b("|".join(map(str, parts)).encode(), digest_size=16).hexdigest()
