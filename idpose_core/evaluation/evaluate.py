@@ -105,9 +105,7 @@ def evaluate(
     seconds["generate"] = time.monotonic() - started
     rows: list[dict[str, Any]] = []
     for part, findings in {
-        "pixels": _by_row(
-            "pixel-l1", {m: _pixel_l1(o, frozen) for m, o in outputs.items()}, frozen
-        ),
+        "pixels": _pixels(outputs, frozen),
         "lpips": _lpips(outputs, frozen, instruments, device),
         "features": _sets(outputs, frozen, instruments, device),
         "scores": _scores(outputs, frozen, instruments),

@@ -18,6 +18,7 @@ from idpose_core.evaluation.lpips import LPIPS_NETWORKS, load_lpips
 from idpose_core.evaluation.roles import check_roles, network_of
 from idpose_core.evaluation.scores import ID_RESNET50, ID_SMALL, POSE_RESNET50, POSE_SMALL
 from idpose_core.evaluation.sets import EvaluationSet
+from idpose_core.evaluation.swap_score import pose_grid
 from idpose_core.evaluation.views import LabelledViews, read_views
 from idpose_core.settings import nearest
 from idpose_core.weights.tensors import read_tensors
@@ -87,9 +88,11 @@ def load_instruments(
             check_roles({**used, **({"metric": [network]} if network else {})})
             if name in _NEED_AZIMUTH and not np.isfinite(frozen.views.azimuth_deg).all():
                 raise EvaluationError("the set has pictures of unknown azimuth")
+            if name == "swap-score":
+                pose_grid(frozen.views)
             if name in _WEIGHTS:
                 paths[name] = find(_WEIGHTS[name])
-    steps = {"steps": training_steps} if training_steps else {}
+    steps = training_steps
     held: dict[bool, LabelledViews] = {}
 
     def training(known_azimuth: bool) -> LabelledViews:
@@ -108,18 +111,20 @@ def load_instruments(
     scores = {}
     for name in possible(list(SCORES)):
         with _reason(left_out, name, raising=asked is not None):
-            how = replace(SCORES[name], **steps)
+            how = SCORES[name]
+            how = replace(how, steps=steps or how.steps)
             imagenet = _imagenet(paths[name]) if name in paths else None
             what: Literal["id", "pose"] = "id" if name.startswith("id-") else "pose"
             views = training(what == "pose")
-            network = score_network(store, what, views, how, imagenet=imagenet, say=say)
-            scores[name] = (network, how.side)
+            trained = score_network(store, what, views, how, imagenet=imagenet, say=say)
+            scores[name] = (trained, how.side)
     judges = None
     for name in possible(["judges"]):
         with _reason(left_out, name, raising=asked is not None):
             judges = judges_of(
                 store, training(True), frozen.views, frozen.size, say=say,
-                azimuth=replace(AZIMUTH, **steps), identity=replace(IDENTITY, **steps),
+                azimuth=replace(AZIMUTH, steps=steps or AZIMUTH.steps),
+                identity=replace(IDENTITY, steps=steps or IDENTITY.steps),
             )  # fmt: skip
     swap_score = "swap-score" in possible(["swap-score"])
     return Instruments(lpips, tuple(features), scores, judges, swap_score), left_out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -71,6 +71,6 @@ def machine(device: str = "CPU") -> str:
     return f"{platform.machine()}, {os.cpu_count()} CPU cores, computed on the {device}"
 
 
-def to_json(rows: list[Mapping[str, Any]]) -> str:
+def to_json(rows: Sequence[Mapping[str, Any]]) -> str:
     """The text of a file of rows."""
-    return json.dumps({"rows": rows}, indent=1, allow_nan=False) + "\n"
+    return json.dumps({"rows": list(rows)}, indent=1, allow_nan=False) + "\n"

@@ -20,6 +20,9 @@ from idpose_core.evaluation.pictures import Pictures, at_size, generated
 from idpose_core.evaluation.views import LabelledViews, Rows
 from idpose_core.training.samples import Generate
 
+TOLERANCE_DEG = 11.25
+"""Half a step of 16: pictures this near to an azimuth show one pose."""
+
 
 def variance_shares(outputs: NDArray[np.generic]) -> tuple[float, float]:
     """Variance over the pose and over the pose picture's object, per value.
@@ -65,32 +68,47 @@ def pose_grid(
     Args:
         views: Of held-out objects, all around.
         poses: K azimuths, evenly spread.
-        objects: J objects that give the pose.
+        objects: J objects that give the pose, fewer where there are not twice as many that are
+            seen from all these azimuths.
         seed: Of the choice.
 
     Returns:
         Rows of the pose pictures, int64 [K, J], and of one ID picture of every other object.
 
     Raises:
-        ValueError: Not enough objects.
+        ValueError: Fewer than four objects, or than two that are seen all around.
     """
     draws = np.random.default_rng(seed)
     order = draws.permutation(np.unique(views.identity))
-    if len(order) <= objects:
+    # From an azimuth that there is: in a set of even steps the others are there as well.
+    start = float(draws.choice(views.azimuth_deg))
+    aims = (start + 360 * np.arange(poses) / poses) % 360
+    grid: list[Rows] = []
+    for one in order:
+        column, farthest = _nearest(views, int(one), aims)
+        if farthest <= TOLERANCE_DEG and len(grid) < min(objects, len(order) // 2):
+            grid.append(column)
+    if len(grid) < 2:
         raise ValueError(
-            f"{objects} objects that give the pose and one more are needed, not {len(order)}"
+            "the swap score needs four objects or more, two of which are seen all around: within "
+            f"{TOLERANCE_DEG} degrees of {poses} azimuths"
         )
-    offset = draws.uniform(0, 360)
-    grid = np.empty((poses, objects), np.int64)
-    for column, one in enumerate(order[:objects]):
-        own = np.flatnonzero(views.identity == one)
-        for row in range(poses):
-            aim = np.full(len(own), (offset + 360 * row / poses) % 360)
-            far = np.round(azimuth_error(views.azimuth_deg[own], aim), 6)
-            level = np.nan_to_num(views.elevation_deg[own])
-            grid[row, column] = own[np.lexsort((level, far))[0]]
-    ids = [int(draws.choice(np.flatnonzero(views.identity == one))) for one in order[objects:]]
-    return grid, np.array(ids, np.int64)
+    taken = {int(views.identity[column[0]]) for column in grid}
+    ids = [
+        int(draws.choice(np.flatnonzero(views.identity == one)))
+        for one in order
+        if int(one) not in taken
+    ]
+    return np.stack(grid, axis=1), np.array(ids, np.int64)
+
+
+def _nearest(views: LabelledViews, identity: int, aims: NDArray[np.float64]) -> tuple[Rows, float]:
+    """The object's view nearest to each azimuth, the lowest of equals, and the largest error."""
+    own = np.flatnonzero(views.identity == identity)
+    far = np.round(azimuth_error(views.azimuth_deg[own][None], aims[:, None]), 6)
+    level = np.broadcast_to(np.nan_to_num(views.elevation_deg[own]), far.shape)
+    first = np.lexsort((level, far), axis=1)[:, 0]
+    return own[first], float(far.min(1).max())
 
 
 def measure_swap_score(

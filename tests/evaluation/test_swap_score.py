@@ -73,7 +73,7 @@ def test_generators_of_known_behaviour() -> None:
 def test_the_grid_has_every_pose_of_every_object() -> None:
     views = pointers(5)
     grid, ids = pose_grid(views, poses=6, objects=3, seed=2)
-    assert grid.shape == (6, 3) and len(ids) == 2
+    assert grid.shape == (6, 2) and len(ids) == 3
     assert all(len(set(views.azimuth_deg[row])) == 1 for row in grid)
     assert len({views.azimuth_deg[row[0]] for row in grid}) == 6
     assert all(len(set(views.identity[column])) == 1 for column in grid.T)
@@ -88,7 +88,16 @@ def test_an_interval_by_objects() -> None:
 def test_what_cannot_be_measured() -> None:
     with pytest.raises(ValueError, match="two poses and two objects"):
         swap_score(np.zeros((1, 4, 2)))
-    with pytest.raises(ValueError, match="one more"):
-        pose_grid(pointers(3), objects=3)
+    with pytest.raises(ValueError, match="four objects"):
+        pose_grid(pointers(3))
     with pytest.raises(ValueError, match="finite"):
-        measure_swap_score(lambda i, p: i * torch.nan, pointers(4), 40, objects=3)
+        measure_swap_score(lambda i, p: i * torch.nan, pointers(4), 40, poses=6)
+
+
+def test_objects_that_are_not_seen_all_around_give_no_poses() -> None:
+    views = pointers(5)
+    front = views.select((views.identity != 1) | (views.azimuth_deg < 100))
+    for seed in range(5):
+        grid, ids = pose_grid(front, poses=6, seed=seed)
+        assert 1 not in front.identity[grid.ravel()]
+        assert 1 in front.identity[ids]

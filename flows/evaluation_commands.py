@@ -1,0 +1,89 @@
+"""The commands that measure: evaluate, freeze, table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.messages import terminal, visible
+from flows.options import (
+    DatasetArgument,
+    JsonOption,
+    RootOption,
+    console,
+    failures,
+    find_root,
+    print_json,
+)
+from storage.objects import Store
+
+SeedOption = Annotated[int, typer.Option(min=0, help="Of the choice of triplets")]
+CountOption = Annotated[int, typer.Option(min=1, help="Triplets of a new set, at most")]
+
+
+def evaluate(
+    run_or_model: Annotated[
+        str, typer.Argument(metavar="RUN_OR_MODEL", help="Id of a run, NAME or NAME@VERSION")
+    ],
+    dataset: Annotated[
+        str | None, typer.Option(help="NAME or NAME@VERSION; the model's own by default")
+    ] = None,
+    evaluation_set: Annotated[str | None, typer.Option("--set", help="A frozen set")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated")] = None,
+    triplets: CountOption = 5000,
+    training_steps: Annotated[
+        int | None, typer.Option(min=1, help="Of the networks trained to measure")
+    ] = None,
+    seed: SeedOption = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a model on a frozen set, beside copies, the mean picture and the oracle."""
+    from flows.evaluate import evaluate_model
+
+    with failures():
+        where, progress = find_root(root), terminal(stderr=True)
+        found = evaluate_model(
+            where, run_or_model, dataset, evaluation_set=evaluation_set, metrics=metric,
+            triplets=triplets, training_steps=training_steps, seed=seed, device=device,
+            say=lambda line: progress.print(visible(line)),
+        )  # fmt: skip
+        console.print(visible(f"{len(found.rows)} rows in {where}/{found.path}"))
+        if as_json:
+            print_json(found.to_dict())
+
+
+def freeze(
+    dataset: DatasetArgument,
+    name: Annotated[str | None, typer.Option(help="Of the set; NAME-VERSION by default")] = None,
+    triplets: CountOption = 5000,
+    seed: SeedOption = 0,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Freeze an evaluation set of a dataset's test split, pose pictures by exact truth."""
+    from flows.evaluate import freeze as freeze_set
+
+    with failures():
+        info = freeze_set(find_root(root), dataset, name, triplets=triplets, seed=seed)
+        marks = ", ".join(f"{count} {word}" for word, count in info["review"].items() if count)
+        console.print(f"evaluation set {info['name']}: {info['triplets']} triplets, {marks}")
+        if as_json:
+            print_json(info)
+
+
+def table(
+    form: Annotated[str, typer.Option("--format", help="md, csv or json")] = "md",
+    results: Annotated[
+        list[Path] | None, typer.Option(help="Further files of rows, as in docs/results")
+    ] = None,
+    root: RootOption = None,
+) -> None:
+    """The paper's Tables 1 and 2 beside what was measured here."""
+    from idpose_core.evaluation.tables import collect, compose, printed
+
+    with failures():
+        print(printed(compose(collect(Store(find_root(root)), results or [])), form), end="")

@@ -1,0 +1,207 @@
+"""Evaluation of generators whose behaviour is known, on a frozen set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from idpose_core.evaluation.evaluate import (
+    CEILING,
+    FLOOR,
+    Evaluation,
+    Instruments,
+    control_outputs,
+    evaluate,
+)
+from idpose_core.evaluation.features import FeatureNetwork
+from idpose_core.evaluation.frechet import frechet_distance, gaussian
+from idpose_core.evaluation.instruments import EvaluationError, load_instruments
+from idpose_core.evaluation.judges import AZIMUTH, IDENTITY
+from idpose_core.evaluation.kept import judges_of, score_network
+from idpose_core.evaluation.lpips import Lpips
+from idpose_core.evaluation.results import Measurement
+from idpose_core.evaluation.roles import RoleError
+from idpose_core.evaluation.scores import ID_SMALL
+from idpose_core.evaluation.sets import EvaluationSet, freeze_set, read_set
+from idpose_core.evaluation.truth import truth_triplets
+from idpose_core.evaluation.views import read_views
+from storage.datasets import read_manifest, read_table
+from storage.objects import Store
+from tests.evaluation.test_sets import SIZE, world
+from tests.evaluation.test_swaps import perfect
+
+MEASUREMENT = Measurement("cars", "1", "m@1", 0, "none", "pytest")
+
+
+class Means(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3))
+
+
+class Pixels(nn.Module):
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [torch.cat([x, torch.ones_like(x[:, :1])], 1)]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str]:
+    store, dataset = world(tmp_path_factory.mktemp("root"))
+    manifest = read_manifest(store, dataset)
+    triplets = truth_triplets(read_table(store, manifest, "crops", split="test"), count=60)
+    freeze_set(store, "pointers", manifest, "test", triplets, 0)
+    return store, dataset
+
+
+@pytest.fixture(scope="module")
+def frozen(root: tuple[Store, str]) -> EvaluationSet:
+    return read_set(root[0], "pointers", SIZE)
+
+
+@pytest.fixture(scope="module")
+def found(root: tuple[Store, str], frozen: EvaluationSet) -> Evaluation:
+    store, dataset = root
+    training = read_views(store, dataset, "train")
+    quick = {"steps": 60, "batch_size": 12}
+    judges = judges_of(
+        store, training, frozen.views, SIZE,
+        azimuth=replace(AZIMUTH, width=8, **quick), identity=replace(IDENTITY, width=8, **quick),
+    )  # fmt: skip
+    score = score_network(store, "id", training, replace(ID_SMALL, steps=40, batch_size=8))
+    instruments = Instruments(
+        lpips={"lpips-pixels": Lpips(Pixels(), [torch.ones(4)])},
+        features=(FeatureNetwork("means", Means(), 3),),
+        scores={"id-score-small": (score, 64)},
+        judges=judges,
+    )
+    return evaluate("perfect", perfect, frozen, instruments, MEASUREMENT)
+
+
+def values(found: Evaluation) -> dict[tuple[str, str], float]:
+    return {(row["method"], row["metric"]): row["value"] for row in found.rows}
+
+
+def test_a_perfect_generator_beats_every_control(found: Evaluation) -> None:
+    value = values(found)
+    for metric in ("pixel-l1", "lpips-pixels"):
+        for control in ("copy-id", "copy-pose", "mean-picture"):
+            assert value["perfect", metric] < value[control, metric], (metric, control)
+    assert value["perfect", "id-score-small"] > value["copy-pose", "id-score-small"]
+    assert value[CEILING, "id-score-small"] > value[FLOOR, "id-score-small"]
+    assert value["copy-id", "id-score-small"] == pytest.approx(0.731059, abs=1e-5)
+
+
+def test_paired_differences_are_the_differences(found: Evaluation) -> None:
+    value = values(found)
+    for metric in ("pixel-l1", "lpips-pixels", "id-score-small"):
+        for control in ("copy-id", "copy-pose", "mean-picture", "oracle-frame"):
+            expected = value["perfect", metric] - value[control, metric]
+            assert value[f"perfect - {control}", metric] == pytest.approx(expected, abs=3e-6)
+
+
+def test_few_samples_are_a_warning_in_the_result_itself(frozen: EvaluationSet) -> None:
+    class Wide(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1)[:, :100]
+
+    wide = Instruments(features=(FeatureNetwork("wide", Wide(), 100),))
+    rows = evaluate("perfect", perfect, frozen, wide, MEASUREMENT).rows
+    warnings = {row["method"]: row.get("warning") for row in rows if row["metric"] == "fd-wide"}
+    assert all("60 samples for 100 dimensions" in str(warning) for warning in warnings.values())
+
+
+def test_the_distance_of_sets_is_that_of_generated_and_targets(
+    found: Evaluation, frozen: EvaluationSet
+) -> None:
+    pose, target = (
+        gaussian(frozen.role(role).reshape(len(frozen), -1, 3).mean(1) / 255)
+        for role in ("pose", "target")
+    )
+    expected = frechet_distance(pose, target)
+    assert values(found)["copy-pose", "fd-means"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_pixels_by_hand(found: Evaluation, frozen: EvaluationSet) -> None:
+    target, pose = frozen.role("target").astype(float), frozen.role("pose").astype(float)
+    expected = np.abs(pose - target).mean() / 127.5
+    assert values(found)["copy-pose", "pixel-l1"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_oracle_is_the_nearest_other_frame_of_the_clip(frozen: EvaluationSet) -> None:
+    oracle = control_outputs(frozen)["oracle-frame"]
+    views = frozen.views
+    for place in range(len(frozen)):
+        target = frozen.rows[2][place]
+        same = [
+            row for row in range(len(views))
+            if np.array_equal(frozen.pictures[row], oracle[place])
+            and views.identity[row] == views.identity[target]
+        ]  # fmt: skip
+        assert same and target not in same
+        turn = (views.azimuth_deg[same] - views.azimuth_deg[target]) % 360
+        assert np.minimum(turn, 360 - turn).min() == 90
+
+
+def test_rows_are_complete(found: Evaluation, frozen: EvaluationSet) -> None:
+    assert len({(row["method"], row["metric"]) for row in found.rows}) == len(found.rows)
+    assert {row["n"] for row in found.rows if row["metric"] == "pixel-l1"} == {len(frozen)}
+    assert all(row["model"] == "m@1" and row["command"] == "pytest" for row in found.rows)
+    assert set(found.seconds) == {
+        "generate", "pixels", "lpips", "features", "scores", "judges", "swap score"
+    }  # fmt: skip
+
+
+def test_a_model_of_another_size_is_refused(frozen: EvaluationSet) -> None:
+    with pytest.raises(ValueError, match="the generator gives"):
+        evaluate("small", lambda i, p: i[..., ::2, ::2], frozen, Instruments(), MEASUREMENT)
+
+
+def nothing(name: str) -> Path:
+    raise ValueError(f"the weights of {name} are not here: run `idpose weights fetch {name}`")
+
+
+def test_what_is_not_possible_is_left_out_with_its_reason(
+    root: tuple[Store, str], frozen: EvaluationSet
+) -> None:
+    used = {"retrieval": ["rotnet"], "training loss": ["st-vgg16"]}
+    instruments, left_out = load_instruments(root[0], frozen, used, nothing, training_steps=2)
+    assert "idpose weights fetch alexnet" in left_out["lpips-alex-v0.1"]
+    assert "serves as training loss and as metric" in left_out["lpips-st-vgg16"]
+    assert "inception" in left_out and "id-score-resnet50" in left_out
+    assert set(instruments.scores) == {"id-score-small", "pose-score-small"}
+    assert instruments.judges is not None
+    assert "seen all around" in left_out["swap-score"] and not instruments.swap_score
+
+
+def test_what_was_asked_for_by_name_must_be_possible(
+    root: tuple[Store, str], frozen: EvaluationSet
+) -> None:
+    used = {"retrieval": ["rotnet"], "training loss": ["st-vgg16"]}
+    with pytest.raises(RoleError, match="st-vgg16 serves as training loss"):
+        load_instruments(root[0], frozen, used, nothing, asked=["lpips-st-vgg16"])
+    with pytest.raises(EvaluationError, match="idpose weights fetch inception-fid"):
+        load_instruments(root[0], frozen, used, nothing, asked=["inception"])
+    with pytest.raises(EvaluationError, match="the nearest is 'swap-score'"):
+        load_instruments(root[0], frozen, used, nothing, asked=["swapscore"])
+    only, left_out = load_instruments(
+        root[0], frozen, used, nothing, asked=["id-score-small"], training_steps=1
+    )
+    assert list(only.scores) == ["id-score-small"] and only.judges is None and not left_out
+
+
+def test_without_azimuths_no_pose_is_measured(
+    root: tuple[Store, str], frozen: EvaluationSet
+) -> None:
+    blind = replace(
+        frozen, views=replace(frozen.views, azimuth_deg=np.full(len(frozen.views), np.nan))
+    )
+    instruments, left_out = load_instruments(root[0], blind, {}, nothing, training_steps=2)
+    for name in ("judges", "swap-score", "pose-score-small"):
+        assert "unknown azimuth" in left_out[name]
+    assert set(instruments.scores) == {"id-score-small"}
+    rows = evaluate("copy", lambda i, p: i, blind, Instruments(), MEASUREMENT).rows
+    assert {row["metric"] for row in rows} == {"pixel-l1"}

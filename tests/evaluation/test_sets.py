@@ -1,0 +1,206 @@
+"""Frozen sets: exact truth, and refusal of what would measure something else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from idpose_core.evaluation.pictures import at_size
+from idpose_core.evaluation.sets import check_triplets, freeze_set, read_set, set_names
+from idpose_core.evaluation.truth import truth_triplets
+from storage.datasets import read_manifest, read_table
+from storage.errors import DamageError, DatasetError
+from storage.objects import Store
+from tests.evaluation.worlds import pointer
+from tests.training.worlds import commit_world
+
+SIZE = 32
+
+
+def drawn(crop_id: str) -> NDArray[np.uint8]:
+    """A pointer whose hue is its clip's and whose azimuth its second's."""
+    clip, _, second = crop_id.rpartition("-")
+    return pointer((hash_of(clip) % 97) / 97, 90.0 * int(second), side=40)
+
+
+def hash_of(text: str) -> int:
+    return sum((place + 1) * ord(letter) for place, letter in enumerate(text))
+
+
+def encoded(crop_id: str) -> bytes:
+    return bytes(cv2.imencode(".png", drawn(crop_id)[..., ::-1])[1])
+
+
+def world(root: Path, **options: object) -> tuple[Store, str]:
+    store = Store(root)
+    dataset = commit_world(
+        store, train_videos=3, test_videos=3, encoded=encoded, azimuths=True, **options
+    )  # type: ignore[arg-type]
+    return store, dataset
+
+
+def frozen(store: Store, dataset: str, name: str = "cars-test", **options: object) -> pa.Table:
+    manifest = read_manifest(store, dataset)
+    crops = read_table(store, manifest, "crops", split="test")
+    triplets = truth_triplets(crops, **options)  # type: ignore[arg-type]
+    freeze_set(store, name, manifest, "test", triplets, 0)
+    return triplets
+
+
+def test_the_pose_picture_shows_the_targets_pose_on_another_object(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    rows = frozen(store, dataset, count=500).to_pylist()
+    # Six clips of four crops: all ordered pairs.
+    assert len(rows) == 6 * 4 * 3
+    for row in rows:
+        assert row["id_crop"] != row["target_crop"]
+        assert row["id_crop"].rpartition("-")[0] == row["identity"] == row["target_crop"][:-2]
+        assert row["pose_crop"][:-2] == row["pose_identity"]
+        assert row["pose_crop"][:7] != row["target_crop"][:7]  # another video
+        assert row["pose_crop"][-1] == row["target_crop"][-1]  # the same azimuth
+        assert row["pose_error_deg"] == 0 and row["chosen_by"] == "truth"
+        assert row["review"] == "auto"
+        assert row["target_azimuth_deg"] == row["pose_azimuth_deg"]
+
+
+def test_clips_take_turns_and_poses_are_spread(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    rows = frozen(store, dataset, count=12).to_pylist()
+    identities = [row["identity"] for row in rows]
+    assert sorted(identities.count(one) for one in set(identities)) == [2] * 6
+    many = frozen(store, dataset, "many", count=72).to_pylist()
+    used = [row["pose_crop"] for row in many]
+    assert len(set(used)) > 12
+
+
+def test_the_seed_decides_and_the_order_of_rows_does_not(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    crops = read_table(store, read_manifest(store, dataset), "crops", split="test")
+    one = truth_triplets(crops, count=10)
+    assert one.equals(truth_triplets(crops.take(list(range(crops.num_rows))[::-1]), count=10))
+    assert not one.equals(truth_triplets(crops, count=10, seed=1))
+
+
+def test_what_is_too_far_or_unknown_is_not_taken(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    crops = read_table(store, read_manifest(store, dataset), "crops", split="test")
+    videos = crops["video_id"].to_pylist()
+    turned = [
+        azimuth + 10 * sorted(set(videos)).index(video)
+        for azimuth, video in zip(crops["azimuth_deg"].to_pylist(), videos, strict=True)
+    ]
+    apart = crops.set_column(crops.schema.get_field_index("azimuth_deg"), "azimuth_deg", [turned])
+    with pytest.raises(DatasetError, match="no evaluation triplet is possible"):
+        truth_triplets(apart)
+    with pytest.raises(DatasetError, match="no evaluation triplet is possible"):
+        truth_triplets(crops, min_gap_ms=9000)
+    one_video = crops.filter(pa.array([video == videos[0] for video in videos]))
+    with pytest.raises(DatasetError, match="of two videos"):
+        truth_triplets(one_video)
+
+
+def test_elevation_decides_between_equal_azimuths(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    crops = read_table(store, read_manifest(store, dataset), "crops", split="test")
+    names = crops["crop_id"].to_pylist()
+    levels = [20.0 if name[:-2].endswith("c1") else 0.0 for name in names]
+    place = crops.schema.get_field_index("elevation_deg")
+    column = pa.array(levels, pa.float64())
+    crops = (
+        crops.set_column(place, "elevation_deg", column)
+        if place >= 0
+        else crops.append_column("elevation_deg", column)
+    )
+    for row in truth_triplets(crops).to_pylist():
+        assert row["pose_crop"][:-2][-1] == row["target_crop"][:-2][-1]
+
+
+def test_a_set_is_read_as_it_was_frozen(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    triplets = frozen(store, dataset, count=20)
+    found = read_set(store, "cars-test", SIZE)
+    assert set_names(store) == ["cars-test"]
+    assert found.triplets.equals(triplets.sort_by("triplet_id"))
+    assert found.dataset == ("cars", dataset.partition("@")[2])
+    for place, row in enumerate(found.triplets.to_pylist()):
+        for role in ("id", "pose", "target"):
+            expected = at_size(drawn(row[f"{role}_crop"])[None], SIZE)[0]
+            assert np.array_equal(found.role(role)[place], expected)
+        assert found.views.azimuth_deg[found.rows[1][place]] == row["pose_azimuth_deg"]
+    assert found.masks is None
+    assert len(set(found.identity)) == len({r["identity"] for r in found.triplets.to_pylist()})
+
+
+def test_it_outlives_its_dataset(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    frozen(store, dataset, count=20)
+    before = read_set(store, "cars-test", SIZE)
+    for folder in ("datasets", "shards"):
+        for path in store.list(folder):
+            store.delete(path)
+    assert np.array_equal(read_set(store, "cars-test", SIZE).pictures, before.pictures)
+
+
+def test_the_same_set_again_is_no_other_set(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    frozen(store, dataset, count=20)
+    files = {path: store.read(path) for path in store.list("evaluation-sets")}
+    frozen(store, dataset, count=20)
+    assert {path: store.read(path) for path in store.list("evaluation-sets")} == files
+    with pytest.raises(DatasetError, match="a frozen set is never changed"):
+        frozen(store, dataset, count=21)
+
+
+def test_sets_that_cannot_be_used(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    with pytest.raises(DatasetError, match=r"no evaluation set 'cars-test'.*none"):
+        read_set(store, "cars-test", SIZE)
+    triplets = frozen(store, dataset, count=20)
+    manifest = read_manifest(store, dataset)
+    with pytest.raises(DatasetError, match="not made of training data"):
+        freeze_set(store, "x", manifest, "train", triplets, 0)
+    with pytest.raises(DatasetError, match="is no name"):
+        freeze_set(store, "../x", manifest, "test", triplets, 0)
+    with pytest.raises(DatasetError, match="is empty"):
+        freeze_set(store, "x", manifest, "test", triplets.slice(0, 0), 0)
+    foreign = triplets.set_column(
+        1, triplets.schema.field("id_crop"), [["nobody"] * triplets.num_rows]
+    )
+    with pytest.raises(DatasetError, match="the crop nobody is not in the split"):
+        freeze_set(store, "x", manifest, "test", foreign, 0)
+    pictures = next(p for p in store.list("evaluation-sets/cars-test") if "pictures" in p)
+    store.replace(pictures, store.read(pictures)[:-3])
+    with pytest.raises(DamageError, match="missing or damaged"):
+        read_set(store, "cars-test", SIZE)
+    store.delete(pictures)
+    with pytest.raises(DamageError, match="missing or damaged"):
+        read_set(store, "cars-test", SIZE)
+    info = json.loads(store.read("evaluation-sets/cars-test/set.json"))
+    store.replace("evaluation-sets/cars-test/set.json", json.dumps({**info, "name": "y"}).encode())
+    with pytest.raises(DamageError, match="it is of y"):
+        read_set(store, "cars-test", SIZE)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("id_crop", "target_crop", "the ID picture is the target"),
+        ("pose_identity", "identity", "the pose picture shows the target's object"),
+        ("review", "perhaps", "a mark is none"),
+        ("triplet_id", "same", "stands in it twice"),
+    ],
+)
+def test_mixed_up_triplets(tmp_path: Path, column: str, value: str, message: str) -> None:
+    store, dataset = world(tmp_path)
+    triplets = frozen(store, dataset, count=6)
+    values = triplets[value].to_pylist() if value in triplets.column_names else [value] * 6
+    place = triplets.schema.get_field_index(column)
+    wrong = triplets.set_column(place, triplets.schema.field(column), [values])
+    with pytest.raises(DatasetError, match=message):
+        check_triplets(wrong, "this set")
