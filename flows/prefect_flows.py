@@ -126,10 +126,15 @@ def build_from_terminal(config: BuildConfig, root: str) -> dict[str, Any]:
         BuildError: There is no server.
     """
     reach_server()
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(_needs_a_traceback)
+    tell_errors_once()
     found: dict[str, Any] = build_dataset(config, root)
     return found
+
+
+def tell_errors_once() -> None:
+    """Prefect logs a traceback of every error: not of those that their message explains."""
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_needs_a_traceback)
 
 
 def _needs_a_traceback(record: logging.LogRecord) -> bool:

@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from prefect.artifacts import (
 
 from flows.messages import visible
 from flows.prefect_crashes import check_attempt
+from flows.prefect_flows import reach_server, tell_errors_once
 from idpose_core.processes import PARENT
 from idpose_core.training.config import TrainingConfig
 from idpose_core.training.journal import read_metrics
@@ -69,6 +70,19 @@ def train(
         with _child(command) as process:
             found = _follow(process, dataset)
     _publish_artifacts(Store(where), dataset, found)
+    return found
+
+
+def train_from_terminal(dataset: str, config: Mapping[str, Any], root: str) -> dict[str, Any]:
+    """Run the flow in this process; what goes wrong is told once, by the caller.
+
+    Raises:
+        BuildError: There is no server.
+        TrainingFailedError: The training failed.
+    """
+    reach_server()
+    tell_errors_once()
+    found: dict[str, Any] = train(dataset, TrainingConfig.model_validate(config), root)
     return found
 
 

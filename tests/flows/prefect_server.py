@@ -29,6 +29,7 @@ def serving(folder: Path) -> Iterator[tuple[dict[str, str], subprocess.Popen[byt
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
+        "OMP_NUM_THREADS": "1",  # tiny networks: more threads wait for each other
     }
     processes = [prefect(env, "server", "start", "--host", "127.0.0.1", "--port", str(port))]
     try:

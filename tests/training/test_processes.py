@@ -55,6 +55,7 @@ sys.argv = ["idpose", *sys.argv[3:]]
 cli.main()
 """
 STEPS = 12
+ENV = {**os.environ, "OMP_NUM_THREADS": "1"}  # tiny networks: more threads wait for each other
 
 
 def command(root: Path, **other: Any) -> list[str]:
@@ -64,8 +65,9 @@ def command(root: Path, **other: Any) -> list[str]:
 def finish(root: Path) -> dict[str, Any]:
     """The same command again, until the end."""
     done = subprocess.run(
-        [sys.executable, "-m", "flows", *command(root)], capture_output=True, text=True, check=True
-    )
+        [sys.executable, "-m", "flows", *command(root)],
+        capture_output=True, text=True, check=True, env=ENV,
+    )  # fmt: skip
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -82,7 +84,7 @@ def killed(root: Path, point: str, count: int) -> int:
     """Run until it kills itself. Returns the return code."""
     done = subprocess.run(
         [sys.executable, "-c", KILLER, point, str(count), *command(root)],
-        capture_output=True, check=False,
+        capture_output=True, check=False, env=ENV,
     )  # fmt: skip
     return done.returncode
 
@@ -120,7 +122,7 @@ def test_killed_at_random_moments(seed: int, undisturbed: str, tmp_path: Path) -
     for _ in range(2):
         running = subprocess.Popen(
             [sys.executable, "-m", "flows", *command(tmp_path)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENV,
         )  # fmt: skip
         assert running.stderr is not None
         for line in running.stderr:
@@ -142,7 +144,7 @@ def test_asked_to_stop_it_saves_within_seconds(
     commit_world(Store(tmp_path))
     running = subprocess.Popen(
         [sys.executable, "-m", "flows", *command(tmp_path, training__steps=100_000)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV,
     )  # fmt: skip
     assert running.stderr is not None
     next(line for line in running.stderr if line.startswith("step "))
@@ -170,7 +172,7 @@ def test_two_processes_give_the_weights_of_one(tmp_path: Path) -> None:
     shared = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
          "-m", "flows", *command(roots[1], training__steps=3)],
-        capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=True, env=ENV,
     )  # fmt: skip
     reports = [line for line in shared.stdout.splitlines() if line.startswith("{")]
     assert len(reports) == 1 and json.loads(reports[0])["run"] == done.run
