@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from flows import configs, evaluation_commands
-from flows.messages import announce_interrupts, print_error, terminal, visible
+from flows import configs, evaluation_commands, training_commands
+from flows.messages import announce_interrupts, print_error, visible
 from flows.options import (
     DatasetArgument,
     JsonOption,
@@ -22,13 +22,9 @@ from flows.options import (
     find_root,
     print_json,
 )
-from idpose_core import settings
 from idpose_core.config import BuildConfig, ConfigError, parse_override
 from storage.datasets import DatasetError
 from storage.objects import Store
-
-if TYPE_CHECKING:
-    from idpose_core.training.loop import Trained  # it imports torch
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,12 +36,14 @@ config_app = typer.Typer(no_args_is_help=True, help="The built-in configurations
 weights_app = typer.Typer(no_args_is_help=True, help="Pretrained networks.")
 app.add_typer(config_app, name="config")
 app.add_typer(weights_app, name="weights")
-for measuring in (
+app.add_typer(training_commands.models_app, name="models")
+for command in (
+    training_commands.train,
     evaluation_commands.evaluate,
     evaluation_commands.freeze,
     evaluation_commands.table,
 ):
-    app.command()(measuring)
+    app.command()(command)
 
 ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="Built-in name or file")]
 
@@ -80,36 +78,6 @@ def build(
             parsed = parsed.model_copy(update={"run": run})
         result = _build_with(chosen)(parsed, where)
         _report_build(parsed, result, where, as_json)
-
-
-@app.command()
-def train(
-    dataset: DatasetArgument,
-    method: Annotated[
-        str | None, typer.Option(help="identity-pose, or one of its ablations")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of a training")] = None,
-    overrides: SetOption = None,
-    new: Annotated[bool, typer.Option("--new", help="Start afresh beside what there is")] = False,
-    root: RootOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Train on a dataset, or go on with its training; Ctrl-C ends it with a checkpoint."""
-    from flows.train import train_dataset
-    from idpose_core.training.config import TrainingConfig
-
-    with failures():
-        values = settings.read_yaml(settings.read_text(config)) if config else None
-        keys = dict(settings.parse_override(TrainingConfig, text) for text in overrides or [])
-        if method is not None:
-            keys["training.method"] = method
-        progress = terminal(stderr=True)
-        done = train_dataset(
-            find_root(root), dataset, values, keys, new=new,
-            say=lambda line: progress.print(visible(line)),
-        )  # fmt: skip
-        if done is not None:
-            _report_training(done, as_json)
 
 
 @app.command()
@@ -362,27 +330,6 @@ def _report_build(config: BuildConfig, result: dict[str, Any], root: str, as_jso
         print_json(result)
     if result["internal_errors"]:
         raise typer.Exit(1)
-
-
-def _report_training(done: Trained, as_json: bool) -> None:
-    model = f"{done.model.name}@{done.model.version}" if done.model else None
-    if model:
-        console.print(f"published {model} after {done.steps} steps")
-    elif done.stopped:
-        console.print(
-            f"stopped at step {done.steps}: {done.stopped}; the same command goes on there"
-        )
-    if as_json:
-        print_json(
-            {
-                "run": done.run,
-                "model": model,
-                "steps": done.steps,
-                "resumed_from": done.resumed_from,
-            }
-        )
-    if done.interrupted:
-        raise typer.Exit(130)
 
 
 def _show_estimate(found: dict[str, Any], as_json: bool) -> None:

@@ -147,6 +147,12 @@ def read_model(store: Store, model: str) -> Model:
     return Model(name, version, info)
 
 
+def names(store: Store) -> list[str]:
+    """The names of all published models, sorted."""
+    paths = (path.split("/") for path in store.list("models"))
+    return sorted({parts[1] for parts in paths if len(parts) == 4 and parts[3] == "model.json"})
+
+
 def versions(store: Store, name: str) -> list[str]:
     """The published versions of a model, sorted by name."""
     paths = (path.split("/") for path in store.list(f"models/{name}"))

@@ -1,0 +1,143 @@
+"""The commands that train, and that say which model serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.messages import terminal, visible
+from flows.options import (
+    DatasetArgument,
+    JsonOption,
+    RootOption,
+    SetOption,
+    console,
+    failures,
+    find_root,
+    print_json,
+)
+from idpose_core import settings
+from storage.objects import Store
+
+if TYPE_CHECKING:
+    from idpose_core.training.loop import Trained  # it imports torch
+
+models_app = typer.Typer(no_args_is_help=True, help="Published models, and which one serves.")
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of a model, without version")]
+ReasonOption = Annotated[str, typer.Option(help="Kept in the log")]
+
+
+def train(
+    dataset: DatasetArgument,
+    method: Annotated[
+        str | None, typer.Option(help="identity-pose, or one of its ablations")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of a training")] = None,
+    overrides: SetOption = None,
+    new: Annotated[bool, typer.Option("--new", help="Start afresh beside what there is")] = False,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train on a dataset, or go on with its training; Ctrl-C ends it with a checkpoint."""
+    from flows.train import train_dataset
+    from idpose_core.training.config import TrainingConfig
+
+    with failures():
+        values = settings.read_yaml(settings.read_text(config)) if config else None
+        keys = dict(settings.parse_override(TrainingConfig, text) for text in overrides or [])
+        if method is not None:
+            keys["training.method"] = method
+        progress = terminal(stderr=True)
+        done = train_dataset(
+            find_root(root), dataset, values, keys, new=new,
+            say=lambda line: progress.print(visible(line)),
+        )  # fmt: skip
+        if done is not None:
+            _report_training(done, as_json)
+
+
+def _report_training(done: Trained, as_json: bool) -> None:
+    model = f"{done.model.name}@{done.model.version}" if done.model else None
+    if model:
+        console.print(f"published {model} after {done.steps} steps")
+    elif done.stopped:
+        console.print(
+            f"stopped at step {done.steps}: {done.stopped}; the same command goes on there"
+        )
+    if as_json:
+        print_json(
+            {
+                "run": done.run,
+                "model": model,
+                "steps": done.steps,
+                "resumed_from": done.resumed_from,
+            }
+        )
+    if done.interrupted:
+        raise typer.Exit(130)
+
+
+@models_app.command("list")
+def models_list(root: RootOption = None, as_json: JsonOption = False) -> None:
+    """Every published version; * marks the one that serves."""
+    from idpose_core.training.published import champion, names, read_model, versions
+
+    with failures():
+        store = Store(find_root(root))
+        found = [
+            read_model(store, f"{name}@{version}")
+            for name in names(store)
+            for version in versions(store, name)
+        ]
+        serving = {name: champion(store, name) for name in names(store)}
+    for model in found:
+        data, steps = model.info["dataset"], model.info["config"].get("steps", "?")
+        mark = "*" if serving[model.name] == model.version else " "
+        console.print(
+            f"{mark} {model.name}@{model.version}  {steps} steps on {data['name']}@"
+            f"{data['version']}  {model.info['created_at']}"
+        )
+    if as_json:
+        print_json({"models": [dict(model.info) for model in found], "champions": serving})
+
+
+@models_app.command("show")
+def models_show(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="NAME (serving) or NAME@VERSION")],
+    root: RootOption = None,
+) -> None:
+    """What a model is made of: configuration, dataset, metrics, licences."""
+    import yaml
+
+    from idpose_core.training.published import read_model
+
+    with failures():
+        info = read_model(Store(find_root(root)), model).info
+        print(yaml.safe_dump(dict(info), sort_keys=False), end="")
+
+
+@models_app.command("promote")
+def models_promote(
+    model: Annotated[str, typer.Argument(metavar="NAME@VERSION")],
+    reason: ReasonOption = "",
+    root: RootOption = None,
+) -> None:
+    """Let a version serve."""
+    from idpose_core.training.published import promote
+
+    with failures():
+        name, _, version = model.partition("@")
+        promote(Store(find_root(root)), name, version, reason)
+        console.print(visible(f"{model} serves"))
+
+
+@models_app.command("rollback")
+def models_rollback(name: NameArgument, reason: ReasonOption = "", root: RootOption = None) -> None:
+    """Let the version serve that served before."""
+    from idpose_core.training.published import rollback
+
+    with failures():
+        version = rollback(Store(find_root(root)), name, reason=reason)
+        console.print(visible(f"{name}@{version} serves again"))
