@@ -101,7 +101,11 @@ class Trainer:
         Returns:
             The losses of both sides by name, float [] on the device; and what was measured.
         """
-        batch = self._laid_out(batch)
+        # The backward pass of a compiled part can be run once only; measuring runs it again.
+        with torch.compiler.set_stance("force_eager" if measure else "default"):
+            return self._step(self._laid_out(batch), measure)
+
+    def _step(self, batch: Batch, measure: bool) -> tuple[dict[str, Tensor], dict[str, float]]:
         with self._autocast():
             generated = self.method.generate(batch)
             judged = self.method.discriminator_losses(batch, generated)

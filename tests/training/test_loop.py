@@ -318,3 +318,17 @@ def _poison(store: Store, run_id: str) -> None:
     state = latest.state
     state["trainer"]["networks"]["generator"]["decoder.head.bias"][0] = float("nan")
     checkpoints.save(4, state)
+
+
+@pytest.mark.slow
+def test_compiled_networks_train_to_nearly_the_same(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    commit_world(store)
+    plain, compiled = (
+        run(tmp_path, training__steps=6, run__compile=compiled, new=True)
+        for compiled in (False, True)
+    )
+    assert plain.model is not None and compiled.model is not None
+    one, two = plain.model.info["metrics"], compiled.model.info["metrics"]
+    assert one == pytest.approx(two, rel=1e-2)
+    assert plain.model.weights(store).keys() == compiled.model.weights(store).keys()
