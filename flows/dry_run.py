@@ -9,6 +9,7 @@ from typing import Any
 from flows.progress import TerminalProgress
 from flows.runners import LocalRunner
 from flows.steps import instances, pose, rendered, videos, views
+from flows.steps.annotations import read_source_annotations
 from flows.steps.context import Context
 from idpose_core.config import BuildConfig
 from idpose_core.stages.fetch import FetchFolder
@@ -106,7 +107,7 @@ def estimate(config: BuildConfig, root: str) -> dict[str, Any]:
 
 
 def _survey_folder(build: Context) -> _Survey:
-    annotations = videos.read_source_annotations(build)
+    annotations = read_source_annotations(build)
     files = videos.list_source(build)
     seconds, opened, clips = 0.0, 0, 0
     for file in files:

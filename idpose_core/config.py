@@ -27,16 +27,64 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 class SourceConfig(Section):
     """Where the videos come from."""
 
-    kind: Literal["folder", "rendered", "rendered-views"] = Field(
+    kind: Literal["folder", "http", "youtube", "rendered", "rendered-views"] = Field(
         "folder", description="Videos, or a set of views: objects pictured from all sides"
     )
-    path: str | None = Field(None, description="Folder of videos, searched recursively")
+    path: str | None = Field(
+        None,
+        description="Folder of videos, searched recursively; http and youtube: a text file with "
+        "one video id a line, where no annotations name them",
+    )
     annotations: str | None = Field(
         None,
         description="CSV in YouTube-BoundingBoxes form; its youtube_id is the file's stem. The "
         "rendered world has its own: `own` uses them",
     )
+    test_annotations: str | None = Field(
+        None, description="The same for the test videos, with split=source"
+    )
+    url_template: str | None = Field(
+        None, description="Address of a video, with {video_id} in it; youtube has its own"
+    )
+    allow_private: bool = Field(
+        False, description="The template's own host may have a private or loopback address"
+    )
     licence: str | None = Field(None, description="Licence of the videos, carried into the card")
+
+
+class DownloadConfig(Section):
+    """How videos are fetched from the network; nothing here changes what a video is.
+
+    Credentials of a proxy belong in $IDPOSE_PROXY, which comes before ``proxy``.
+    """
+
+    per_hour: float | None = Field(
+        None, gt=0, description="Videos an hour; null = 300 for youtube (guests), else no limit"
+    )
+    min_height: int = Field(
+        360, ge=32, description="Of youtube's formats the smallest with so many lines is fetched"
+    )
+    max_bytes: int = Field(2 << 30, gt=0, description="Largest file")
+    max_seconds: float = Field(4 * 3600, gt=0, description="Longest video")
+    connect_seconds: float = Field(20, gt=0, description="Longest time to a connection")
+    stall_seconds: float = Field(30, gt=0, description="Longest silence of a server")
+    deadline_seconds: float = Field(1800, gt=0, description="Longest time on the network a video")
+    tries: int = Field(4, ge=1, description="Tries that bring nothing new, within one build")
+    backoff_seconds: float = Field(5, ge=0, description="Before the second try; then twice as long")
+    pause_seconds: float = Field(
+        60, gt=0, description="First pause of all when the source refuses; then twice as long"
+    )
+    patience_seconds: float = Field(
+        6 * 3600, ge=0, description="Longest wait for a source that refuses; then a later build"
+    )
+    retry: tuple[str, ...] = Field(
+        (), description="Reasons that are tried again though they are final, e.g. age_restricted"
+    )
+    cookies: str | None = Field(None, description="Cookie file in Netscape format")
+    proxy: str | None = Field(None, description="Address of an HTTP proxy")
+    js_runtime: str | None = Field(
+        None, description="For yt-dlp: deno, node, bun or quickjs, with :PATH if need be"
+    )
 
 
 class RenderedConfig(Section):
@@ -151,8 +199,11 @@ class BuildConfig(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Name of the dataset")
     source: SourceConfig = SourceConfig()
     rendered: RenderedConfig = RenderedConfig()
-    split: Literal["hash"] = Field(
-        "hash", description="Train or test by hash of the video id; rendered: by the world's models"
+    download: DownloadConfig = DownloadConfig()
+    split: Literal["hash", "source"] = Field(
+        "hash",
+        description="Train or test by hash of the video id, or source = as the source says "
+        "(source.test_annotations); rendered: by the world's models",
     )
     test_share: Share = Field(0.1, description="Share of videos that the hash puts in test")
     classes: tuple[str, ...] = Field(("car",), min_length=1, description="COCO class names")
@@ -193,7 +244,7 @@ class BuildConfig(Section):
         Weights enter by their digest, in the keys of the stages and in the lineage.
         """
         full: dict[str, Any] = self.model_dump(mode="json")
-        del full["run"], full["name"]
+        del full["run"], full["name"], full["download"]
         if self.source.kind not in _RENDERED:
             del full["rendered"]
         full["source"]["annotated"] = self.source.annotations is not None
@@ -207,6 +258,9 @@ _WITH_MASKS = ("rendered-views",)
 _NOT_CONTENT = (
     ("source", "path"),
     ("source", "annotations"),
+    ("source", "test_annotations"),
+    ("source", "url_template"),
+    ("source", "allow_private"),
     ("detector", "weights"),
     ("detector", "device"),
     ("embedder", "weights"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from flows.progress import Progress
 from flows.runners import Runner
@@ -47,6 +47,7 @@ class Context:
         damaged: Shards that were found damaged, and are made again.
         stages: Version of every stage that ran.
         seconds: Time that each row stage took.
+        lineage: What else the version was made from, for its manifest.
         needed: Stages that load networks or packages; they are tried before the first shard is
             computed, so that a wrong setup is told at once and not as rows that failed.
     """
@@ -62,12 +63,28 @@ class Context:
     stages: dict[str, int] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    lineage: dict[str, Any] = field(default_factory=dict)
     needed: tuple[RowStage, ...] = ()
 
-    def run(self, stage: RowStage, items: Sequence[Item]) -> list[Outcome]:
-        """Compute what is missing of a stage. Returns one outcome an item, in order."""
+    def run(
+        self,
+        stage: RowStage,
+        items: Sequence[Item],
+        again: Callable[[Outcome], bool] = lambda outcome: outcome.retryable,
+    ) -> list[Outcome]:
+        """Compute what is missing of a stage.
+
+        Args:
+            stage: The stage.
+            items: Its input.
+            again: Which known results are computed anew.
+
+        Returns:
+            One outcome an item, in order.
+        """
         began = time.monotonic()
-        plan = plan_stage(self.store, stage, items, shard_rows=self.config.run.shard_rows)
+        rows = self.config.run.shard_rows
+        plan = plan_stage(self.store, stage, items, shard_rows=rows, again=again)
         self.progress.start(stage.name, len(plan.todo), plan.counts["reused"])
         if plan.todo:
             self._prepare()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flows.steps.annotations import Annotations, tracks_of
 from flows.steps.context import Context, usable
 from flows.steps.rendered import azimuth_of
-from flows.steps.videos import Annotations, tracks_of
 from flows.steps.weights import resolve_weights
 from idpose_core.assembly.records import Clip, Video
 from idpose_core.instances.filters import ClipFilters

@@ -67,7 +67,7 @@ def publish(
         statistics=statistics,
         stages=build.stages,
         environment=_environment(),
-        lineage={"weights": build.weights, "pose_space": space_id},
+        lineage={"weights": build.weights, "pose_space": space_id, **build.lineage},
     )
 
     def documents(tables: Mapping[str, pa.Table]) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from flows.steps.annotations import Annotations
 from flows.steps.context import Context
 from idpose_core.assembly.records import Video
 from idpose_core.config import ConfigError
@@ -93,7 +94,7 @@ def fetch_rendered(build: Context) -> list[Video]:
     ]
 
 
-def own_annotations(build: Context, videos: Sequence[Video]) -> Mapping[str, Any]:
+def own_annotations(build: Context, videos: Sequence[Video]) -> Annotations:
     """The annotation tracks by the name of the video, in the form and at the rate of YTBB."""
     rows = [
         {**seen, "video": video.video_id, "mask_png": b""}
@@ -102,7 +103,8 @@ def own_annotations(build: Context, videos: Sequence[Video]) -> Mapping[str, Any
     ]
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     text = annotations_csv(table, build.config.rendered.fps)
-    return read_annotations(io.BytesIO(text.encode()), classes=build.config.classes).tracks
+    found = read_annotations(io.BytesIO(text.encode()), classes=build.config.classes)
+    return Annotations(found.tracks)
 
 
 def azimuth_of(video: Video, crop: Mapping[str, Any]) -> float | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flows.steps import rendered, videos
+from flows.steps import downloads, rendered, videos
+from flows.steps.annotations import Annotations, match_annotations, read_source_annotations
 from flows.steps.context import Context
-from flows.steps.videos import Annotations
 from idpose_core.assembly.records import Video
 
 Found = tuple[list[Video], Annotations | None]
@@ -18,16 +18,26 @@ def fetch_source(build: Context) -> Found:
     Raises:
         ConfigError: The source or its annotations are not there.
     """
-    sources: dict[str, Callable[[Context], Found]] = {"folder": _folder, "rendered": _rendered}
+    sources: dict[str, Callable[[Context], Found]] = {
+        "folder": _folder,
+        "http": _network,
+        "youtube": _network,
+        "rendered": _rendered,
+    }
     return sources[build.config.source.kind](build)
 
 
 def _folder(build: Context) -> Found:
     videos.check_split(build)
-    annotations = videos.read_source_annotations(build)
+    annotations = read_source_annotations(build)
     found = videos.fetch(build, videos.list_source(build), annotations)
-    videos.match_annotations(build, found, annotations)
+    match_annotations(build, found, annotations)
     return found, annotations
+
+
+def _network(build: Context) -> Found:
+    annotations = read_source_annotations(build)
+    return downloads.fetch_downloads(build, annotations), annotations
 
 
 def _rendered(build: Context) -> Found:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from flows.steps.annotations import Annotations, tracks_of
 from flows.steps.context import Context
 from idpose_core.assembly.records import Video
-from idpose_core.assembly.splits import TRAIN, drop_near_duplicates, split_of
+from idpose_core.assembly.splits import TEST, TRAIN, drop_near_duplicates, split_of
 from idpose_core.config import ConfigError
 from idpose_core.stages.fetch import FetchFolder
-from idpose_core.video.annotations import AnnotationTrack, read_annotations
 from idpose_core.video.folder import MediaFile, list_videos
 from idpose_core.video.footage import find_near_duplicates
-from storage.datasets import DatasetError, read_manifest
+from storage.datasets import DatasetError, read_manifest, read_table
 from storage.digests import digest
 from storage.logs import entries
 from storage.reasons import Status
 from storage.shards import Item, Outcome, read_rows
-
-Annotations = Mapping[str, Sequence[AnnotationTrack]]
 
 
 def check_split(build: Context) -> None:
@@ -30,16 +29,35 @@ def check_split(build: Context) -> None:
     Raises:
         ConfigError: An earlier version of this dataset has a larger share of test videos.
     """
-    name, earlier = build.config.name, []
-    for version in {entry["version"] for entry in entries(build.store, f"datasets/{name}/log")}:
-        with suppress(DatasetError):  # a damaged version is told where it is read, not here
-            manifest = read_manifest(build.store, f"{name}@{version}")
-            earlier.append(float(manifest["config"]["test_share"]))
+    earlier = [float(m["config"]["test_share"]) for m in _earlier_versions(build)]
     if build.config.test_share < max(earlier, default=0.0):
         raise ConfigError(
             f"test_share={build.config.test_share} would turn test videos of earlier versions of "
-            f"{name} into training data: keep {max(earlier)}, or take another name"
+            f"{build.config.name} into training data: keep {max(earlier)}, or take another name"
         )
+
+
+def choose_split(build: Context, video: Video, annotations: Annotations | None) -> str:
+    """Train or test: by the hash of the video's id, or as the source itself says."""
+    if build.config.split == "source" and annotations is not None:
+        return TEST if video.annotated_as in annotations.test else TRAIN
+    return split_of(video.video_id, build.config.test_share)
+
+
+def keep_test_videos(build: Context, videos: Sequence[Video]) -> None:
+    """Refuse to train on a video that an earlier version of this dataset held out.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    train = {video.video_id for video in videos if video.split == TRAIN}
+    for manifest in _earlier_versions(build):
+        table = read_table(build.store, manifest, "videos", split=TEST, columns=["video_id"])
+        if moved := train & set(table["video_id"].to_pylist()):
+            raise ConfigError(
+                f"{len(moved)} test videos of {manifest['name']}@{manifest['version']} would turn "
+                f"into training data ({min(moved)} is one): keep the split, or take another name"
+            )
 
 
 def list_source(build: Context) -> list[MediaFile]:
@@ -61,29 +79,6 @@ def list_source(build: Context) -> list[MediaFile]:
     if not files:
         raise ConfigError(f"source.path: no files in {folder}")
     return files
-
-
-def read_source_annotations(build: Context) -> Annotations | None:
-    """The annotation tracks by file stem, or None where the source has no annotations.
-
-    Raises:
-        ConfigError: The file cannot be read, or the detector needs one and none is given.
-    """
-    path = build.config.source.annotations
-    if path is None:
-        if build.config.detector.kind == "annotations":
-            raise ConfigError("detector.kind=annotations needs source.annotations")
-        return None
-    try:
-        found = read_annotations(Path(path), classes=frozenset(build.config.classes))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"source.annotations: cannot read {path}: {error}") from error
-    if found.why_empty:
-        raise ConfigError(f"source.annotations: {path}: {found.why_empty}")
-    if found.malformed:
-        count, first = found.malformed_count, found.malformed[0]
-        build.progress.say(f"{count} malformed annotation rows left out, the first: {first}")
-    return found.tracks
 
 
 def source_path(build: Context, file: MediaFile) -> Path:
@@ -120,7 +115,7 @@ def fetch(
             continue
         media = found[outcome.row_key]
         video.video_id = video.media_sha256 = media["media_sha256"]
-        video.split = split_of(video.video_id, build.config.test_share)
+        video.split = choose_split(build, video, annotations)
         video.duration_ms = media["duration_ms"]
         video.width, video.height = media["width"], media["height"]
     _drop_equal_files(videos, annotations)
@@ -136,23 +131,6 @@ def _drop_equal_files(videos: Sequence[Video], annotations: Annotations | None) 
         if original is not video:
             video.video_id = f"duplicate-{digest(video.source_uri)}"
             video.reject(Status.DUPLICATE, f"same bytes as {original.source_uri}")
-
-
-def match_annotations(
-    build: Context, videos: Sequence[Video], annotations: Annotations | None
-) -> None:
-    """Reject the videos that the annotation file does not name."""
-    if annotations is None:
-        return
-    wanted = "/".join(build.config.classes)
-    for video in videos:
-        if video.status is Status.OK and not tracks_of(video, annotations):
-            video.reject(Status.NO_ANNOTATION, f"no {wanted} row names this video")
-
-
-def tracks_of(video: Video, annotations: Annotations | None) -> Sequence[AnnotationTrack] | None:
-    """The annotation tracks of a video; None where the source has no annotations at all."""
-    return None if annotations is None else annotations.get(Path(video.source_uri).stem, [])
 
 
 def drop_repeated_footage(
@@ -173,3 +151,11 @@ def drop_repeated_footage(
         )
     if dropped:
         build.progress.say(f"{len(dropped)} near-duplicate videos dropped")
+
+
+def _earlier_versions(build: Context) -> Iterator[dict[str, Any]]:
+    """The manifests of this dataset's versions; a damaged one is told where it is read."""
+    name = build.config.name
+    for version in {entry["version"] for entry in entries(build.store, f"datasets/{name}/log")}:
+        with suppress(DatasetError):
+            yield read_manifest(build.store, f"{name}@{version}")

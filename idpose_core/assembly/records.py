@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from storage.reasons import Status
@@ -19,6 +20,8 @@ class Video:
         path: Where the file is on this machine; empty for an object.
         video_id: The source's id; for a folder the SHA-256 of the bytes.
         split: ``train`` or ``test``; None where the bytes could not be had.
+        name: What annotations call it; by default the stem of ``source_uri``.
+        licence: Its own, where the source names one.
         truth: Rows of the rendered world's truth; empty for videos of the real one.
     """
 
@@ -33,7 +36,14 @@ class Video:
     duration_ms: int | None = None
     width: int | None = None
     height: int | None = None
+    name: str = ""
+    licence: str | None = None
     truth: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def annotated_as(self) -> str:
+        """The id under which annotations name this video."""
+        return self.name or PurePath(self.source_uri).stem
 
     def reject(self, status: Status, detail: str | None) -> None:
         """Keep the record, with the reason why nothing comes of it."""

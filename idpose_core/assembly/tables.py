@@ -12,7 +12,13 @@ from storage.schemas import CLIPS, CROPS, TRIPLETS, VIDEOS
 
 
 def videos_table(videos: Sequence[Video], clips: Sequence[Clip], licence: str | None) -> pa.Table:
-    """One row for each file of the source, the unusable ones included."""
+    """One row for each file of the source, the unusable ones included.
+
+    Args:
+        videos: The records.
+        clips: Their clips.
+        licence: Of the videos that have none of their own.
+    """
     made: dict[str, int] = {}
     for clip in clips:
         made[clip.video_id] = made.get(clip.video_id, 0) + bool(clip.crops)
@@ -24,9 +30,9 @@ def videos_table(videos: Sequence[Video], clips: Sequence[Clip], licence: str | 
             "split": video.split,
             "status": video.status.value,
             "reason_detail": video.detail,
-            "retryable": video.status.retryable,
+            "retryable": video.status.retryable_after(video.attempts),
             "attempts": video.attempts,
-            "licence": licence,
+            "licence": video.licence or licence,
             "duration_ms": video.duration_ms,
             "width": video.width,
             "height": video.height,

@@ -22,7 +22,8 @@ from storage.reasons import Status, Unusable
 _HOUR = 3600.0
 _LONGEST_NAP = 5.0  # so that a pause set meanwhile is noticed
 _DOWN = 10  # failures in a row, over all processes, that say that the source itself is down
-_RECOVERY = 0.9  # of the interval, with every success
+_FIRST_S = 0.25  # between two videos of a source without a limit, once it asks for less
+_RECOVERY = 0.8  # of the interval, with every success
 _STATE_BYTES = 512
 
 
@@ -144,7 +145,7 @@ class Budget:
             state,
             paused_at=now,
             pause_s=pause,
-            interval_s=min(max(2 * state.interval_s, 1.0), slowest),
+            interval_s=min(max(2 * state.interval_s, _FIRST_S), slowest),
             strikes=state.strikes + 1,
             refused_since=state.refused_since or now,
         )

@@ -47,7 +47,7 @@ class Lookup:
         command: What answers requests; tests put their own extractors in.
     """
 
-    min_height: int
+    min_height: int = 0
     avoid: tuple[str, ...] = ()
     extractors: tuple[str, ...] = ("youtube",)
     private: tuple[str, int] | None = None

@@ -22,7 +22,7 @@ from idpose_core.download.budget import Budget, Pace
 from idpose_core.download.cookies import cookie_headers
 from idpose_core.download.partial import Note, Partial, partial_file, remove_partial
 from idpose_core.download.transfer import Limits, Target, Transfer
-from idpose_core.download.youtube import Lookup, check_installed, look_up_video
+from idpose_core.download.youtube import WATCH, Lookup, check_installed, look_up_video
 from idpose_core.video.decoding import probe
 from idpose_core.video.frames import VideoInfo
 from storage.digests import digest, file_sha256
@@ -30,9 +30,11 @@ from storage.objects import Store
 from storage.reasons import Status, Unusable
 from storage.shards import RowStage
 
+Kind = Literal["http", "youtube"]
 MEDIA = "media"
 PARTIAL = "media/partial"
 
+_YOUTUBE = WATCH.removesuffix("{video_id}")
 _YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _NOT_NOW = (Status.LIVE, Status.PREMIERE, Status.DOWNLOAD_TIMEOUT)
 _NO_ANSWER = (Status.CONNECTION_FAILED, Status.SERVER_ERROR, Status.STALLED, Status.INCOMPLETE)
@@ -61,7 +63,7 @@ class Manner:
     limits: Limits = field(default_factory=Limits)
     pace: Pace = field(default_factory=lambda: Pace(None))
     budget: str = "http"
-    lookup: Lookup | None = None
+    lookup: Lookup = field(default_factory=Lookup)
     max_seconds: float = 4 * 3600.0
     tries: int = 4
     backoff_s: float = 5.0
@@ -81,7 +83,7 @@ class DownloadVideos(RowStage):
     the ``url`` to ask.
     """
 
-    kind: Literal["http", "youtube"]
+    kind: Kind
     manner: Manner = field(default_factory=Manner)
     min_height: int = 0
     avoid: tuple[str, ...] = ()
@@ -119,7 +121,7 @@ class DownloadVideos(RowStage):
         self, row: Mapping[str, Any], location: Mapping[str, Any]
     ) -> Sequence[Mapping[str, Any]]:
         """One row with the name and the digest of the file below ROOT/media."""
-        check_id(row["video_id"], self.kind)
+        check_id(row["video_id"], location["url"])
         store = Store(location["root"])
         path = partial_path(store, row)
         with partial_file(path, patience_s=self.manner.limits.deadline_s) as partial:
@@ -165,7 +167,7 @@ class DownloadVideos(RowStage):
         target, licence = Target(url), None
         if self.kind == "youtube":
             lookup = replace(
-                manner.lookup or Lookup(0),
+                manner.lookup,
                 min_height=self.min_height,
                 avoid=self.avoid,
                 private=manner.private,
@@ -222,13 +224,13 @@ def partial_path(store: Store, row: Mapping[str, Any]) -> Path:
     return path
 
 
-def check_id(video_id: str, kind: str) -> None:
-    """Refuse an id that no video of this source can have, before anything is asked.
+def check_id(video_id: str, url: str) -> None:
+    """Refuse an id that no video can have, before anything is asked.
 
     Raises:
         Unusable: BAD_ID.
     """
-    if kind == "youtube" and not _YOUTUBE_ID.fullmatch(video_id):
+    if url.startswith(_YOUTUBE) and not _YOUTUBE_ID.fullmatch(video_id):
         raise Unusable(Status.BAD_ID, f"not an id of YouTube: {video_id[:40]!r}")
     if {"/", "\\"} & set(video_id) or not video_id.strip(". ") or not video_id.isprintable():
         raise Unusable(Status.BAD_ID, f"not the name of a file: {video_id[:40]!r}")

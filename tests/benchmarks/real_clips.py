@@ -61,6 +61,8 @@ def build_annotated(data: Path, root: Path) -> dict[str, Any]:
     return build(
         "ytbb-car",
         root,
+        "source.kind=folder",
+        "split=hash",
         f"source.path={data / 'ytbb'}",
         f"source.annotations={data / 'ytbb' / 'ytbb_subset.csv'}",
         "detector.kind=annotations",

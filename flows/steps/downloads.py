@@ -1,0 +1,258 @@
+"""Downloads: the videos that annotations (or a list of ids) name, fetched from the network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from flows.steps.annotations import Annotations
+from flows.steps.context import Context
+from flows.steps.videos import choose_split, keep_test_videos
+from idpose_core.assembly.records import Video
+from idpose_core.assembly.splits import TEST
+from idpose_core.config import ConfigError
+from idpose_core.download.addresses import place_of
+from idpose_core.download.budget import Pace
+from idpose_core.download.partial import remove_partial
+from idpose_core.download.transfer import Limits
+from idpose_core.download.youtube import WATCH, Lookup
+from idpose_core.stages.download import MEDIA, PARTIAL, DownloadVideos, Kind, Manner, partial_path
+from storage.digests import digest
+from storage.reasons import Status
+from storage.shards import Item, Outcome, read_rows
+
+GUESTS_PER_HOUR = 300.0  # what YouTube gives whoever is not signed in
+_ID = "{video_id}"
+_NOT_BY_DECORD = ("av01",)
+
+
+def per_hour(build: Context) -> float | None:
+    """Videos an hour that the source may be asked for; None = no limit."""
+    if build.config.download.per_hour is None and build.config.source.kind == "youtube":
+        return GUESTS_PER_HOUR
+    return build.config.download.per_hour
+
+
+def download_stage(build: Context) -> DownloadVideos:
+    """The download stage of this configuration.
+
+    Raises:
+        ConfigError: The template, the proxy or a reason to try again is not what it should be, or
+            the root is not a local folder.
+    """
+    config, download = build.config, build.config.download
+    if build.store.local_path(".") is None:
+        raise ConfigError(
+            f"source.kind={config.source.kind} needs a local root: its videos are read as files"
+        )
+    if unknown := set(download.retry) - set(Status):
+        raise ConfigError(f"download.retry: no reason is called {min(unknown)!r}")
+    template = _template(build)
+    place = place_of(template)
+    kind = cast(Kind, config.source.kind)
+    manner = Manner(
+        limits=Limits(
+            connect_s=download.connect_seconds,
+            stall_s=download.stall_seconds,
+            deadline_s=download.deadline_seconds,
+            max_bytes=download.max_bytes,
+        ),
+        pace=Pace(per_hour(build), download.pause_seconds, download.patience_seconds),
+        budget=kind if template == WATCH else f"{kind}-{digest(list(place))[:12]}",
+        lookup=Lookup(
+            extractors=("youtube",) if template == WATCH else ("default",),
+            js_runtime=download.js_runtime,
+            cache=str(build.store.local_path("budgets/yt-dlp")),
+        ),
+        max_seconds=download.max_seconds,
+        tries=download.tries,
+        backoff_s=download.backoff_seconds,
+        private=place if config.source.allow_private else None,
+        cookies=None if download.cookies is None else str(Path(download.cookies).absolute()),
+        proxy=_proxy(build),
+    )
+    avoid = _NOT_BY_DECORD if config.decoder == "decord" else ()
+    return DownloadVideos(kind, manner, download.min_height, avoid)
+
+
+def wanted_ids(build: Context, annotations: Annotations | None) -> list[str]:
+    """The ids of the videos: those that the annotations name, or those of a list.
+
+    Raises:
+        ConfigError: There is neither, or the list cannot be read.
+    """
+    if annotations is not None:
+        return sorted(annotations)
+    path = build.config.source.path
+    if path is None:
+        raise ConfigError(
+            f"source.kind={build.config.source.kind} needs source.annotations, or source.path with "
+            "one video id a line"
+        )
+    try:
+        lines = Path(path).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"source.path: cannot read {path}: {error}") from error
+    ids = sorted({line.strip() for line in lines if line.strip()})
+    if not ids:
+        raise ConfigError(f"source.path: no video id in {path}")
+    return ids
+
+
+def download_items(build: Context, ids: Sequence[str]) -> list[Item]:
+    """The download stage's input: what is asked for, and by which address."""
+    template, root = _template(build), build.store.location
+    public = _without_secrets(template)
+    return [
+        Item(
+            {"video_id": video_id, "url": _fill(public, video_id)},
+            {"root": root, "url": _fill(template, video_id)},
+            {"video_id": video_id},
+        )
+        for video_id in ids
+    ]
+
+
+def fetch_downloads(build: Context, annotations: Annotations | None) -> list[Video]:
+    """Fetch every video that is not there. Returns one record a video.
+
+    Raises:
+        ConfigError: The source cannot be asked, or a test video would turn into training data.
+    """
+    stage, ids = download_stage(build), wanted_ids(build, annotations)
+    items = download_items(build, ids)
+    build.needed = (stage, *build.needed)
+    outcomes = build.run(stage, items, _try_again(build))
+    outcomes = _fetch_lost_media(build, stage, items, outcomes)
+    _remove_finished(build, items, outcomes)
+    columns = ["media", "media_sha256", "duration_ms", "width", "height", "licence"]
+    found = {
+        outcome.row_key: rows[0] for outcome, rows in read_rows(build.store, outcomes, columns)
+    }
+    videos = []
+    for item, outcome in zip(items, outcomes, strict=True):
+        video = Video(
+            source_uri=item.row["url"],
+            path="",
+            video_id=item.row["video_id"],
+            name=item.row["video_id"],
+            attempts=outcome.attempt,
+        )
+        video.split = choose_split(build, video, annotations)
+        videos.append(video)
+        if outcome.status is not Status.OK:
+            video.reject(outcome.status, outcome.detail)
+            continue
+        media = found[outcome.row_key]
+        video.path = str(build.store.local_path(f"{MEDIA}/{media['media']}"))
+        video.media_sha256, video.licence = media["media_sha256"], media["licence"]
+        video.duration_ms = media["duration_ms"]
+        video.width, video.height = media["width"], media["height"]
+    keep_test_videos(build, videos)
+    _drop_equal_media(videos)
+    return videos
+
+
+def _try_again(build: Context) -> Callable[[Outcome], bool]:
+    retry = build.config.download.retry
+    return lambda outcome: outcome.retryable or outcome.status.value in retry
+
+
+def _fetch_lost_media(
+    build: Context, stage: DownloadVideos, items: Sequence[Item], outcomes: list[Outcome]
+) -> list[Outcome]:
+    """Fetch again what was fetched once and is not below ROOT/media any more."""
+    there = set(build.store.list(MEDIA))
+    lost = {
+        outcome.row_key
+        for outcome, rows in read_rows(build.store, outcomes, ["media"])
+        if f"{MEDIA}/{rows[0]['media']}" not in there
+    }
+    if not lost:
+        return outcomes
+    build.progress.say(f"{len(lost)} videos are gone from {MEDIA}: they are fetched again")
+    return build.run(stage, items, lambda outcome: outcome.row_key in lost)
+
+
+def _remove_finished(build: Context, items: Sequence[Item], outcomes: Sequence[Outcome]) -> None:
+    """Remove what is left of transfers whose result is in a shard by now."""
+    folder = build.store.local_path(PARTIAL)
+    if folder is None or not folder.is_dir():
+        return
+    left = {path.name.split(".")[0] for path in folder.iterdir()}
+    for item, outcome in zip(items, outcomes, strict=True):
+        if left and not outcome.retryable and digest(item.row) in left:
+            remove_partial(partial_path(build.store, item.row))
+
+
+def _drop_equal_media(videos: Sequence[Video]) -> None:
+    """Keep one of videos with equal bytes: of these a training video, the first by its id."""
+    originals: dict[str | None, Video] = {}
+    good = [video for video in videos if video.status is Status.OK]
+    for video in sorted(good, key=lambda v: (v.split == TEST, v.video_id)):
+        original = originals.setdefault(video.media_sha256, video)
+        if original is not video:
+            video.reject(Status.DUPLICATE, f"same bytes as {original.video_id}")
+
+
+def _template(build: Context) -> str:
+    """The address of a video, with a place for its id.
+
+    Raises:
+        ConfigError: It is none, or it holds credentials, which would be kept in clear.
+    """
+    source = build.config.source
+    template = source.url_template
+    if template is None:
+        if source.kind == "youtube":
+            return WATCH
+        raise ConfigError(
+            f"source.kind=http needs source.url_template, such as https://host.example/{_ID}.mp4"
+        )
+    try:
+        place_of(template)
+    except ValueError as error:
+        raise ConfigError(f"source.url_template: {error}") from error
+    parts = urlsplit(template)
+    if _ID not in template.removeprefix(f"{parts.scheme}://{parts.netloc}"):
+        raise ConfigError(f"source.url_template: there is no {_ID} behind its host")
+    if _ID in parts.netloc or "@" in parts.netloc:
+        raise ConfigError(
+            "source.url_template: an id has no place in the host, nor have credentials: give them "
+            "as download.cookies"
+        )
+    if not template.isascii() or not template.isprintable() or " " in template:
+        raise ConfigError("source.url_template: write other letters than ASCII as %XX")
+    return template
+
+
+def _without_secrets(template: str) -> str:
+    """The template as it may be published: of its query only what names the video."""
+    parts = urlsplit(template)
+    query = [(name, value) for name, value in parse_qsl(parts.query) if _ID in value]
+    return urlunsplit((*parts[:3], urlencode(query, safe="{}"), ""))
+
+
+def _fill(template: str, video_id: str) -> str:
+    return template.replace(_ID, quote(video_id, safe=""))
+
+
+def _proxy(build: Context) -> str | None:
+    """The proxy with its credentials: of the environment, or the one that is configured.
+
+    Raises:
+        ConfigError: It is no address, or the configuration holds credentials.
+    """
+    configured = build.config.download.proxy
+    if configured is not None and "@" in configured:
+        raise ConfigError("download.proxy: credentials belong in $IDPOSE_PROXY")
+    proxy = os.environ.get("IDPOSE_PROXY") or configured
+    if proxy is not None:
+        try:
+            place_of(proxy)
+        except ValueError:
+            raise ConfigError("download.proxy (or $IDPOSE_PROXY) is no http address") from None
+    return proxy
