@@ -69,9 +69,11 @@ def build(
         where = find_root(root)
         chosen = _runner_name(runner)
         if dry_run:
-            from flows.dry_run import estimate
+            from flows.dry_run import check_room, estimate
 
-            _show_estimate(estimate(parsed, where), as_json)
+            found = estimate(parsed, where)
+            _show_estimate(found, as_json)
+            check_room(found)
             return
         if chosen == "dask":
             run = parsed.run.model_copy(update={"executor": "dask"})

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from flows.progress import TerminalProgress
 from flows.runners import LocalRunner
-from flows.steps import instances, pose, rendered, videos, views
+from flows.steps import downloads, instances, pose, rendered, videos, views
 from flows.steps.annotations import read_source_annotations
-from flows.steps.context import Context
+from flows.steps.context import BuildError, Context
 from idpose_core.config import BuildConfig
 from idpose_core.stages.fetch import FetchFolder
 from idpose_core.video.decoding import probe
 from storage.objects import Store
 from storage.reasons import Unusable
-from storage.shards import Item, RowStage, plan_stage
+from storage.shards import Item, RowStage, plan_stage, read_rows
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class StageEstimate:
         known: Rows whose result exists already; None where that cannot be known yet.
         bytes: What its shards would take on disk.
         seconds: Time on the configured number of processes, by the rates below.
+        parallel: Whether more processes make it faster; a source's pace they do not change.
     """
 
     stage: str
@@ -35,6 +37,7 @@ class StageEstimate:
     known: int | None
     bytes: int
     seconds: float
+    parallel: bool = True
 
 
 # Seconds on one thread and bytes a unit of output: docs/results/stage-rates.json, rounded up.
@@ -45,6 +48,8 @@ _BYTES_PER_CROP = {"crop": 40_000, "mask": 600, "embed": 7_000}
 _BYTES_PER_FRAME = 400
 _SECONDS_PER_FILE = 0.04
 _SECONDS_PER_PIXEL, _BYTES_PER_PIXEL = 4e-6, 0.12  # of rendered video, by `make demo`, rounded up
+# Of videos that nobody has seen yet: 4 minutes with 360 lines and no sound, over a home connection.
+_BYTES_PER_VIDEO, _SECONDS_PER_VIDEO, _BYTES_PER_SECOND = 12_000_000, 240.0, 2_000_000
 _SECONDS_PER_VIEWED_PIXEL, _BYTES_PER_VIEWED_PIXEL = 12e-6, 0.7  # of rendered views
 
 
@@ -60,6 +65,8 @@ class _Survey:
         seconds: Of video that will be looked at; 0 for a set of views.
         frames: Frames that will be looked at, or views.
         source_bytes: Bytes of the files.
+        requests: Videos that the network will be asked for.
+        per_hour: How many of them an hour; None = no limit.
     """
 
     first: StageEstimate
@@ -69,6 +76,8 @@ class _Survey:
     seconds: float
     frames: int
     source_bytes: int
+    requests: int = 0
+    per_hour: float | None = None
 
 
 def estimate(config: BuildConfig, root: str) -> dict[str, Any]:
@@ -86,7 +95,7 @@ def estimate(config: BuildConfig, root: str) -> dict[str, Any]:
         stages = [survey.first]
     else:
         instances.detect_stage(build)
-        survey = {"folder": _survey_folder, "rendered": _survey_rendered}[config.source.kind](build)
+        survey = _SURVEYS[config.source.kind](build)
         stages = [survey.first, _detecting(config, survey), _of_crops("crop", survey.frames)]
     frames = survey.frames
     if config.embedder.masks == "grabcut":
@@ -101,9 +110,44 @@ def estimate(config: BuildConfig, root: str) -> dict[str, Any]:
         "hours": survey.seconds / 3600,
         "clips": survey.clips,
         "frames": frames,
+        "requests": survey.requests,
+        "per_hour": survey.per_hour,
+        "request_hours": survey.requests / survey.per_hour if survey.per_hour else None,
         "workers": workers,
-        "stages": [asdict(stage) | {"seconds": stage.seconds / workers} for stage in stages],
+        "stages": [
+            asdict(stage) | {"seconds": stage.seconds / (workers if stage.parallel else 1)}
+            for stage in stages
+        ],
+        "disk": _disk(build.store, sum(stage.bytes for stage in stages)),
     }
+
+
+def check_room(found: Mapping[str, Any]) -> None:
+    """Refuse a build for which the disk is too small.
+
+    Args:
+        found: What ``estimate`` found.
+
+    Raises:
+        BuildError: It is, by this estimate.
+    """
+    needed, free = found["disk"]["needed_bytes"], found["disk"]["free_bytes"]
+    if free is not None and needed > free:
+        raise BuildError(
+            f"the disk of the root has {_size(free)} free, and {found['dataset']} needs about "
+            f"{_size(needed)} more: give a larger one with --root, or make room"
+        )
+
+
+def _disk(store: Store, total: int) -> dict[str, int | None]:
+    """What the build still needs of the disk, and what is free there; of a remote root nothing."""
+    root = store.local_path(".")
+    if root is None:
+        return {"needed_bytes": total, "free_bytes": None}
+    kept = [file for part in ("media", "shards") for file in (root / part).rglob("*")]
+    there = sum(file.stat().st_size for file in kept if file.is_file())
+    disk = next(folder for folder in (root, *root.parents) if folder.exists())
+    return {"needed_bytes": max(0, total - there), "free_bytes": shutil.disk_usage(disk).free}
 
 
 def _survey_folder(build: Context) -> _Survey:
@@ -127,6 +171,29 @@ def _survey_folder(build: Context) -> _Survey:
     size = sum(max(0, file.bytes) for file in files)
     frames = _frames(build, seconds, opened)
     return _Survey(first, len(files), opened, clips, seconds, frames, size)
+
+
+def _survey_network(build: Context) -> _Survey:
+    annotations = read_source_annotations(build)
+    stage, ids = downloads.download_stage(build), downloads.wanted_ids(build, annotations)
+    plan = plan_stage(build.store, stage, downloads.download_items(build, ids), repair=False)
+    known = [rows[0] for _, rows in read_rows(build.store, plan.known.values(), _SEEN)]
+    size = sum(row["bytes"] for row in known) / len(known) if known else _BYTES_PER_VIDEO
+    length = sum(row["duration_ms"] for row in known) / len(known) / 1000 if known else None
+    requests = sum(len(chunk) for chunk in plan.todo)
+    pace = downloads.per_hour(build)
+    took = 3600 / pace if pace else 1 + size / _BYTES_PER_SECOND
+    usable = len(known) + requests  # who knows how many of these
+    first = StageEstimate(
+        stage.name, len(ids), len(ids) - requests, round(size * usable), took * requests, not pace
+    )
+    clips, seconds = len(ids), len(ids) * (length or _SECONDS_PER_VIDEO)
+    if annotations is not None:
+        lengths = [t.end_ms - t.start_ms for name in ids for t in annotations[name]]
+        clips, seconds = len(lengths), sum(lengths) / 1000
+    frames = _frames(build, seconds, clips)
+    opened = round(size * len(known))
+    return _Survey(first, len(ids), usable, clips, seconds, frames, opened, requests, pace)
 
 
 def _survey_rendered(build: Context) -> _Survey:
@@ -184,6 +251,15 @@ def _first(
     )
 
 
+_SEEN = ("bytes", "duration_ms")
+_SURVEYS: dict[str, Callable[[Context], _Survey]] = {
+    "folder": _survey_folder,
+    "http": _survey_network,
+    "youtube": _survey_network,
+    "rendered": _survey_rendered,
+}
+
+
 def describe(found: dict[str, Any]) -> Iterator[str]:
     """The estimate as lines for a person."""
     if found["unit"] == "objects":
@@ -194,6 +270,10 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
             f"{_size(found['source_bytes'])}, {found['hours']:.2f} h of video, "
             f"{found['clips']} clips or more, {found['frames']} frames to look at"
         )
+    if found["requests"]:
+        hours = found["request_hours"]
+        told = f"{found['per_hour']:.0f} an hour: {hours:.1f} h" if hours else "without a limit"
+        yield f"  {found['requests']} videos to ask the network for, {told}"
     yield f"  {'stage':8} {'rows':>9} {'exist':>7} {'on disk':>9} {'time':>9}   (at most)"
     for stage in found["stages"]:
         known = "" if stage["known"] is None else str(stage["known"])
@@ -203,6 +283,11 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
         )
     total = sum(stage["seconds"] for stage in found["stages"])
     yield f"  about {_time(total)} on {found['workers']} processes; nothing was run"
+    disk = found["disk"]
+    if disk["free_bytes"] is not None:
+        yield (
+            f"  about {_size(disk['needed_bytes'])} more on disk, {_size(disk['free_bytes'])} free"
+        )
 
 
 def _size(count: float) -> str:

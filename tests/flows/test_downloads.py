@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import pytest
 
 from flows.build_dataset import build_dataset
 from flows.configs import find_config
+from flows.dry_run import check_room, describe, estimate
 from flows.progress import TerminalProgress
-from flows.steps.context import Context
+from flows.steps.context import BuildError, Context
 from flows.steps.downloads import download_items, download_stage, wanted_ids
 from flows.steps.sources import fetch_source
 from idpose_core.config import ConfigError, parse_override
@@ -97,10 +98,8 @@ def write_table(path: Path, rows: list[list[str]]) -> Path:
     return path
 
 
-def build(
-    server: LocalServer, table: Path, root: Path, *sets: str, config: str = BOX_CARS
-) -> subprocess.CompletedProcess[str]:
-    chosen = [
+def settings(server: LocalServer, table: Path, *sets: str) -> list[str]:
+    return [
         "source.kind=http",
         f"source.url_template={server.url('/v/{video_id}.mp4')}?token=secret",
         "source.allow_private=true",
@@ -110,14 +109,19 @@ def build(
         *QUICK,
         *sets,
     ]
-    words = [word for pair in chosen for word in ("--set", pair)]
-    return run(["build", config, "--root", str(root), "--json", *words])
 
 
-def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def build_by_command(server: LocalServer, table: Path, root: Path, *sets: str) -> dict[str, Any]:
+    words = [word for pair in settings(server, table, *sets) for word in ("--set", pair)]
+    done = run(["build", BOX_CARS, "--root", str(root), "--json", *words])
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def build(server: LocalServer, table: Path, root: Path, *sets: str) -> dict[str, Any]:
+    config = find_config(BOX_CARS, dict(map(parse_override, settings(server, table, *sets))))
+    return build_dataset(config, str(root), InThisProcess(), TerminalProgress()).to_dict()
 
 
 def observed(root: Path, name: str) -> dict[str, dict[str, Any]]:
@@ -161,7 +165,7 @@ def test_eight_ways_to_fail(
     root, sets = tmp_path / "root", ["test_share=0.4", "pose.clusters=4"]
     failing = [row for name in REASONS for row in invented(name)]
     table = write_table(tmp_path / "all.csv", [*failing, *cars])
-    first = result(build(server, table, root, *sets))
+    first = build_by_command(server, table, root, *sets)
     check_dataset(Store(root), f"box-cars@{first['version']}")
     check_reasons(root, "box-cars", other)
     seen = observed(root, "box-cars")
@@ -174,7 +178,7 @@ def test_eight_ways_to_fail(
 
     # A second run asks only for what is worth another try.
     before = len(server.asked)
-    again = result(build(server, table, root, *sets))
+    again = build(server, table, root, *sets)
     assert again["version"] == first["version"]
     assert asked_paths(server, before) == {f"/v/{name}.mp4" for name in TRANSIENT}
     assert again["shards"] == {**again["shards"], "computed": 0, "retried": 1}
@@ -185,7 +189,7 @@ def test_eight_ways_to_fail(
     gone = next((root / "media").glob("*.mp4"))
     gone.unlink()
     before = len(server.asked)
-    third = result(build(server, table, root, *sets, "download.retry=[not_found]"))
+    third = build(server, table, root, *sets, "download.retry=[not_found]")
     assert third["version"] == first["version"] and gone.exists()
     named = TRANSIENT | {"fail404_aaa"}
     assert len(asked_paths(server, before) - {f"/v/{name}.mp4" for name in named}) == 1
@@ -211,14 +215,14 @@ def test_genuine_rows_and_videos(
     table = write_table(tmp_path / "all.csv", [*genuine, *failing])
     root = tmp_path / "root"
     sets = ["detector.kind=annotations", "pose.clusters=4", "name=ytbb", "clips.border=0"]
-    first = result(build(server, table, root, *sets))
+    first = build_by_command(server, table, root, *sets)
     check_reasons(root, "ytbb", other)
     store = Store(root)
     crops = read_table(store, read_manifest(store, "ytbb"), "crops").to_pylist()
     assert {crop["video_id"] for crop in crops} == names
     assert len(crops) >= 20
     before = len(server.asked)
-    assert result(build(server, table, root, *sets))["version"] == first["version"]
+    assert build(server, table, root, *sets)["version"] == first["version"]
     assert asked_paths(server, before) == {f"/v/{name}.mp4" for name in TRANSIENT}
 
 
@@ -230,14 +234,14 @@ def test_the_split_of_the_source(
     train = write_table(tmp_path / "t.csv", [row for row in cars if row[0] not in held_out])
     test = write_table(tmp_path / "v.csv", [row for row in cars if row[0] in held_out])
     sets = ["split=source", f"source.test_annotations={test}", "pose.clusters=4"]
-    result(build(server, train, tmp_path / "root", *sets))
+    build(server, train, tmp_path / "root", *sets)
     seen = observed(tmp_path / "root", "box-cars")
     assert {name for name, row in seen.items() if row["split"] == "test"} == held_out
-    wrong = build(server, train, tmp_path / "root", "split=source")
-    assert wrong.returncode == 2 and "source.test_annotations" in wrong.stderr
+    with pytest.raises(ConfigError, match=r"source\.test_annotations"):
+        build(server, train, tmp_path / "root", "split=source")
     both = write_table(tmp_path / "b.csv", cars)
-    moved = build(server, both, tmp_path / "root", *sets)
-    assert moved.returncode == 2 and "would turn into training data" in moved.stderr
+    with pytest.raises(ConfigError, match="would turn into training data"):
+        build(server, both, tmp_path / "root", *sets)
 
 
 @pytest.mark.parametrize(
@@ -342,3 +346,40 @@ def test_yt_dlp_finds_what_any_site_serves(
     assert found.status is Status.OK, found
     assert Path(found.path).read_bytes() == data
     assert found.source_uri == server.url("/watch?v=abc")
+
+
+def test_a_dry_run_asks_nothing_and_counts_what_it_would_ask(
+    videos: Path, server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = (videos / "car-000.mp4").read_bytes()
+    server.routes["/v/a.mp4"] = video(data)
+    rows = [row for name in ("a", "b", "c") for row in invented(name)]
+    sets = [
+        f"source.url_template={server.url('/v/{video_id}.mp4')}",
+        "source.allow_private=true",
+        "embedder.kind=grey-pixels",
+        f"source.annotations={write_table(tmp_path / 'all.csv', rows)}",
+        *QUICK,
+    ]
+    build = context(tmp_path, *sets, "download.per_hour=7200")
+    found = estimate(build.config, build.store.root)
+    assert server.asked == [] and build.store.list("") == []
+    assert (found["requests"], found["request_hours"]) == (3, 3 / 7200)
+    assert found["clips"] == 3 and found["hours"] == pytest.approx(6 / 3600)
+    download = found["stages"][0]
+    assert (download["stage"], download["rows"], download["known"]) == ("download", 3, 0)
+    assert download["seconds"] == pytest.approx(1.5)  # however many processes
+    assert "3 videos to ask the network for, 7200 an hour" in "\n".join(describe(found))
+    check_room(found)
+
+    fetch_source(build)
+    after = estimate(build.config, build.store.root)
+    assert after["requests"] == 0
+    assert after["stages"][0]["bytes"] == len(data)  # what is known counts, not a guess
+
+    class Disk:
+        free = 1000
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk)
+    with pytest.raises(BuildError, match="1 kB free"):
+        check_room(estimate(build.config, str(tmp_path / "elsewhere")))
