@@ -20,6 +20,7 @@ from idpose_core.models.layers import (
     check_choice,
     convolution,
     initialise,
+    initialise_without_norm,
     instance_norm,
 )
 
@@ -195,6 +196,9 @@ class Generator(nn.Module):
         self.pose_encoder = PoseEncoder(config)
         self.decoder = Decoder(config)
         initialise(self)
+        # Else the identity reaches the trunk a thousand times weaker than the pose, and is learnt
+        # late: docs/decisions/identity-encoder-initialisation.md.
+        initialise_without_norm(self.id_encoder)
 
     def encode_identity(self, pictures: Tensor) -> Tensor:
         """E_i of pictures ``[N, 3, S, S]`` in [-1, 1].

@@ -61,6 +61,16 @@ def initialise(network: nn.Module) -> None:
             nn.init.normal_(module.weight, 0.0, _INITIAL_DEVIATION)
 
 
+def initialise_without_norm(network: nn.Module) -> None:
+    """Draw the convolution weights of a ReLU network without norms so that signals keep their size.
+
+    He et al. 2015. N(0, 0.02) relies on a norm after each convolution, as in pix2pixHD.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+
 def at_least_float32(x: Tensor) -> Tensor:
     """``x`` in float32 where it is in half precision; float32 and float64 stay as they are."""
     return x.float() if x.element_size() < 4 else x
