@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,17 +10,15 @@ import pyarrow as pa
 
 from flows.steps.weights import weights_root
 from idpose_core.evaluation.evaluate import evaluate
-from idpose_core.evaluation.generators import load_generator
+from idpose_core.evaluation.generators import Subject, load_subject
 from idpose_core.evaluation.instruments import EvaluationError, load_instruments
 from idpose_core.evaluation.results import Measurement, to_json
 from idpose_core.evaluation.roles import networks_used
-from idpose_core.evaluation.sets import freeze_set, read_set, set_names
+from idpose_core.evaluation.sets import EvaluationSet, freeze_set, read_set, set_names
 from idpose_core.evaluation.swaps import choose_swaps, draw_swaps, generate_swaps
 from idpose_core.evaluation.truth import truth_triplets
-from idpose_core.models.generator import Generator
 from idpose_core.stages.crop import encode_png
 from idpose_core.training.devices import claimed
-from idpose_core.training.published import Model, ModelError, read_model, versions
 from idpose_core.weights import find_weights
 from storage.datasets import read_manifest, read_table
 from storage.digests import digest
@@ -37,7 +34,7 @@ class Evaluated:
     """What an evaluation found, and where it lies.
 
     Attributes:
-        model: ``name@version``.
+        model: Its name, see ``Subject``.
         evaluation_set: Name of the set.
         path: Of the file of rows, below the root.
         rows: In the form of docs/results.
@@ -89,15 +86,14 @@ def evaluate_model(
         ToldError: No such run, model, dataset or set; a metric that was asked for is not possible.
     """
     store = Store(root)
-    model = find_model(store, run_or_model)
-    name = evaluation_set or _dataset_set(store, model, dataset, triplets, seed, say)
     with claimed(device, say) as claim:
         chosen = str(claim)
-        generator, _ = load_generator(store, f"{model.name}@{model.version}", device=chosen)
-        frozen = read_set(store, name, generator.config.size)
+        subject = load_subject(store, run_or_model, device=chosen)
+        name = evaluation_set or _dataset_set(store, subject, dataset, triplets, seed, say)
+        frozen = read_set(store, name, subject.generator.config.size)
         weights = weights_root(root)
         instruments, left_out = load_instruments(
-            store, frozen, _used(store, model), lambda network: find_weights(network, weights),
+            store, frozen, _used(store, subject), lambda network: find_weights(network, weights),
             asked=metrics, training_steps=training_steps, say=say,
         )  # fmt: skip
         for metric, why in left_out.items():
@@ -105,24 +101,21 @@ def evaluate_model(
         measurement = Measurement(
             dataset=frozen.dataset[0],
             dataset_version=frozen.dataset[1],
-            model=f"{model.name}@{model.version}",
+            model=subject.name,
             seed=seed,
-            budget=f"{model.info['config'].get('steps')} steps",
-            command=f"idpose evaluate {model.name}@{model.version} --set {name}",
+            budget=f"{subject.steps} steps",
+            command=f"idpose evaluate {run_or_model} --set {name}",
         )
         found = evaluate(
-            _method(model), generator, frozen, instruments, measurement,
+            subject.method, subject.generator, frozen, instruments, measurement,
             device=chosen, say=say,
         )  # fmt: skip
-    folder = _folder(model)
-    key = digest([name, frozen.info["files"], found.rows])[:8]
-    path = f"{folder}/{name}-{key}.json"
+        if instruments.judges is not None:
+            _publish_sheet(store, subject, frozen, chosen)
     rows = [{**row, "evaluation_set": name} for row in found.rows]
+    path = f"{subject.folder}/{name}-{digest(rows)[:8]}.json"
     store.publish(path, to_json(rows).encode())
-    if instruments.judges is not None:
-        _publish_sheet(store, folder, name, generator, frozen, chosen)
-    model_name = f"{model.name}@{model.version}"
-    return Evaluated(model_name, name, path, rows, left_out, found.seconds)
+    return Evaluated(subject.name, name, path, rows, left_out, found.seconds)
 
 
 def freeze(
@@ -159,38 +152,16 @@ def set_of(manifest: Mapping[str, Any]) -> str:
     return f"{manifest['name']}-{manifest['version']}"
 
 
-def find_model(store: Store, run_or_model: str) -> Model:
-    """The model of that name, or the longest trained one that a run published.
-
-    Raises:
-        ModelError: Neither is there, or the run has published nothing yet.
-    """
-    path = f"runs/{run_or_model}/config.json"
-    if "/" in run_or_model or not store.exists(path):
-        return read_model(store, run_or_model)
-    run = json.loads(store.read(path))
-    name = f"{run['dataset'].partition('@')[0]}-{run['config']['training']['method']}"
-    published = [read_model(store, f"{name}@{version}") for version in versions(store, name)]
-    mine = [model for model in published if model.info["config"].get("run") == run_or_model]
-    if not mine:
-        raise ModelError(
-            f"run {run_or_model} has published no model yet: `idpose train {run['dataset']}` with "
-            "its configuration goes on"
-        )
-    return max(mine, key=lambda model: (model.info["config"]["steps"], model.version))
-
-
 def _dataset_set(
     store: Store,
-    model: Model,
+    subject: Subject,
     dataset: str | None,
     triplets: int,
     seed: int,
     say: Callable[[str], None],
 ) -> str:
     """The dataset's own set, frozen now where there is none."""
-    own = model.info["dataset"]
-    manifest = read_manifest(store, dataset or f"{own['name']}@{own['version']}")
+    manifest = read_manifest(store, dataset or "@".join(subject.dataset))
     name = set_of(manifest)
     if name in set_names(store):
         return name
@@ -206,31 +177,17 @@ def _dataset_set(
     return name
 
 
-def _used(store: Store, model: Model) -> dict[str, list[str]]:
+def _used(store: Store, subject: Subject) -> dict[str, list[str]]:
     """The networks behind the model's triplets and its loss."""
-    own = model.info["dataset"]
     try:
-        config = read_manifest(store, f"{own['name']}@{own['version']}")["config"]
+        config = read_manifest(store, "@".join(subject.dataset))["config"]
     except DatasetError:
         config = {}  # the model came without its dataset
-    return networks_used(config, model.info["config"])
+    return networks_used(config, subject.config)
 
 
-def _method(model: Model) -> str:
-    training = model.info["config"].get("training", {})
-    return str(training.get("method", model.name))
-
-
-def _folder(model: Model) -> str:
-    """Beside the run, or beside the model where it has none."""
-    run = model.info["config"].get("run")
-    return f"runs/{run}/evaluation" if run else f"models/{model.name}/{model.version}/evaluation"
-
-
-def _publish_sheet(
-    store: Store, folder: str, name: str, generator: Generator, frozen: Any, device: str
-) -> None:
+def _publish_sheet(store: Store, subject: Subject, frozen: EvaluationSet, device: str) -> None:
     ids, poses = _SHEET
     swaps = choose_swaps(frozen.views, frozen.size, ids=ids, poses=poses)
-    sheet = draw_swaps(swaps, generate_swaps(swaps, generator, device=device))
-    store.replace(f"{folder}/{name}-swaps.png", encode_png(sheet))
+    sheet = draw_swaps(swaps, generate_swaps(swaps, subject.generator, device=device))
+    store.replace(f"{subject.folder}/{frozen.name}-swaps.png", encode_png(sheet))

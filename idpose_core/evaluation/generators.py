@@ -1,38 +1,122 @@
-"""Published models, ready to generate."""
+"""What is evaluated: a published model, or the average in the latest checkpoint of a run."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from idpose_core import settings
 from idpose_core.models.generator import Generator, GeneratorConfig
-from idpose_core.training.published import Model, ModelError, read_model
+from idpose_core.training.checkpoints import Checkpoints
+from idpose_core.training.config import TrainingConfig
+from idpose_core.training.published import Model, ModelError, read_model, versions
+from idpose_core.training.runs import Run
 from storage.objects import Store
 
 
-def load_generator(
-    store: Store, model: str, *, device: torch.device | str = "cpu"
-) -> tuple[Generator, Model]:
-    """The averaged generator of ``name`` (its champion) or ``name@version``, for evaluation.
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A generator, and where it comes from.
+
+    Attributes:
+        name: ``name@version``, or ``run <id>, step <n>`` where it is not published.
+        generator: The averaged one, in evaluation mode.
+        config: Of its training.
+        dataset: Name and version of the data that it was trained on.
+        steps: Of its training; None where the model does not say.
+        folder: Where its evaluations are kept, below the root.
+    """
+
+    name: str
+    generator: Generator
+    config: Mapping[str, Any]
+    dataset: tuple[str, str]
+    steps: int | None
+    folder: str
+
+    @property
+    def method(self) -> str:
+        """Name of the method that trained it."""
+        training = self.config.get("training") or {}
+        return str(training.get("method", "model"))
+
+
+def load_subject(store: Store, run_or_model: str, *, device: torch.device | str = "cpu") -> Subject:
+    """The generator of a model, or the newest one of a run: published, or in a checkpoint.
+
+    Args:
+        store: The root.
+        run_or_model: Id of a run, NAME (its champion) or NAME@VERSION.
+        device: Where the generator is put.
 
     Raises:
-        ModelError: There is no such model, or its weights are of another network than its
-            configuration says.
-        DamageError: Its files are damaged.
+        ModelError: There is no such thing, the run has nothing yet, or weights are of another
+            network than the configuration says.
+        ToldError: Files are damaged.
     """
-    found = read_model(store, model)
-    said = found.info["config"].get("generator")
+    path = f"runs/{run_or_model}/config.json"
+    if "/" in run_or_model or not store.exists(path):
+        return _published(store, read_model(store, run_or_model), device)
+    document = json.loads(store.read(path))
+    config = settings.parse(TrainingConfig, document["config"])
+    run = Run(run_or_model, document["dataset"], config, document["perceptual_sha256"])
+    models = [read_model(store, f"{run.model_name}@{v}") for v in versions(store, run.model_name)]
+    mine = [model for model in models if model.info["config"].get("run") == run.id]
+    newest = max(
+        mine, key=lambda model: (model.info["config"]["steps"], model.version), default=None
+    )
+    checkpoint = Checkpoints(store, run.id, run.identity()).latest()
+    if newest and (not checkpoint or newest.info["config"]["steps"] >= checkpoint.step):
+        return _published(store, newest, device)
+    if checkpoint is None:
+        raise ModelError(f"run {run.id} has no checkpoint yet: `idpose train` goes on with it")
+    weights = checkpoint.state["trainer"]["average"]["network"]
+    dataset, _, version = run.dataset.partition("@")
+    return Subject(
+        f"run {run.id}, step {checkpoint.step}",
+        _loaded(run.id, document["config"], weights, device),
+        document["config"],
+        (dataset, version),
+        checkpoint.step,
+        f"runs/{run.id}/evaluation",
+    )
+
+
+def _published(store: Store, model: Model, device: torch.device | str) -> Subject:
+    name, config = f"{model.name}@{model.version}", model.info["config"]
+    run = config.get("run")
+    return Subject(
+        name,
+        _loaded(name, config, model.weights(store), device),
+        config,
+        (model.info["dataset"]["name"], model.info["dataset"]["version"]),
+        config.get("steps"),
+        f"runs/{run}/evaluation" if run else f"models/{model.name}/{model.version}/evaluation",
+    )
+
+
+def _loaded(
+    name: str,
+    config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    device: torch.device | str,
+) -> Generator:
+    said = config.get("generator")
     known = {field.name for field in fields(GeneratorConfig)}
     if not isinstance(said, dict) or not set(said) <= known:
-        raise ModelError(f"{found.name}@{found.version} does not say what its generator is")
+        raise ModelError(f"{name} does not say what its generator is")
     generator = Generator(GeneratorConfig(**said))
     try:
-        generator.load_state_dict(found.weights(store))
+        generator.load_state_dict(dict(weights))
     except RuntimeError as error:
         cause = str(error).splitlines()[-1].strip()
         raise ModelError(
-            f"the weights of {found.name}@{found.version} are not of the generator that it names "
-            f"({cause}): publish it again"
+            f"the weights of {name} are not of the generator that it names ({cause}): publish it "
+            "again"
         ) from error
-    return generator.to(device).eval(), found
+    return generator.to(device).eval()

@@ -1,4 +1,4 @@
-"""Does this model swap? The judged ID x pose matrix of a published model on a dataset.
+"""Does it swap? The judged ID x pose matrix of a model, or of a run's average, on a dataset.
 
 ``python -m idpose_core.evaluation.swap_report MODEL DATASET --root ROOT --out FOLDER``
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from idpose_core.evaluation.generators import load_generator
+from idpose_core.evaluation.generators import load_subject
 from idpose_core.evaluation.judges import AZIMUTH, IDENTITY, JudgeTraining
 from idpose_core.evaluation.kept import judges_of
 from idpose_core.evaluation.pictures import Pictures
@@ -28,7 +28,6 @@ from idpose_core.evaluation.swaps import (
 )
 from idpose_core.evaluation.views import LabelledViews, read_views
 from idpose_core.stages.crop import encode_png
-from idpose_core.training.published import Model
 from idpose_core.training.samples import Generate
 from storage.objects import Store
 
@@ -113,7 +112,7 @@ def report_swaps(
 def main() -> None:
     """Measure a published model; write ``swaps.json`` and one picture a method."""
     parser = argparse.ArgumentParser(description="The judged ID x pose matrix of a model")
-    parser.add_argument("model", help="NAME or NAME@VERSION")
+    parser.add_argument("model", help="id of a run, NAME or NAME@VERSION")
     parser.add_argument("dataset", help="NAME or NAME@VERSION, with known azimuths")
     parser.add_argument("--root", default="idpose-data")
     parser.add_argument("--split", default="test", help="of the pictures that are swapped")
@@ -128,16 +127,16 @@ def main() -> None:
 
     started, steps = time.monotonic(), asked.judge_steps
     store = Store(asked.root)
-    generator, model = load_generator(store, asked.model, device=asked.device)
+    subject = load_subject(store, asked.model, device=asked.device)
     training = read_views(store, asked.dataset, "train")
     held_out = read_views(store, asked.dataset, asked.split)
     name, _, version = held_out.source.partition(":")[0].partition("@")
     measurement = Measurement(
         dataset=name,
         dataset_version=version,
-        model=f"{model.name}@{model.version}",
+        model=subject.name,
         seed=asked.seed,
-        budget=f"{model.info['config'].get('steps')} steps",
+        budget=f"{subject.steps} steps",
         command=shlex.join(
             ["python", "-m", "idpose_core.evaluation.swap_report", asked.model, asked.dataset]
             + (["--split", asked.split] if asked.split != "test" else [])
@@ -146,8 +145,8 @@ def main() -> None:
         ),
     )
     found = report_swaps(
-        store, {_method(model): generator}, training, held_out, measurement,
-        size=generator.config.size, device=asked.device, say=say,
+        store, {subject.method: subject.generator}, training, held_out, measurement,
+        size=subject.generator.config.size, device=asked.device, say=say,
         azimuth=replace(AZIMUTH, steps=steps), identity=replace(IDENTITY, steps=steps),
     )  # fmt: skip
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -155,11 +154,6 @@ def main() -> None:
     for method, sheet in found.sheets.items():
         (asked.out / f"swaps-{method}.png").write_bytes(encode_png(sheet))
     say(f"wrote {asked.out} in {time.monotonic() - started:.0f} s")
-
-
-def _method(model: Model) -> str:
-    said: str = model.info["config"].get("training", {}).get("method", "model")
-    return said
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from idpose_core.evaluation.generators import load_generator
+from idpose_core.evaluation.generators import load_subject
 from idpose_core.evaluation.swap_report import main
 from idpose_core.evaluation.views import read_views
 from idpose_core.models.generator import Generator, GeneratorConfig
@@ -78,8 +78,9 @@ def test_a_published_model_generates_what_it_did(tmp_path: Path) -> None:
     store = Store(tmp_path)
     made = Generator(TINY)
     version = publish(store, {"generator": asdict(TINY)}, made)
-    loaded, model = load_generator(store, f"cars-small@{version}")
-    assert loaded.config == TINY and not loaded.training and model.version == version
+    subject = load_subject(store, f"cars-small@{version}")
+    loaded = subject.generator
+    assert loaded.config == TINY and not loaded.training and subject.name == f"cars-small@{version}"
     assert all(
         np.array_equal(value.numpy(), loaded.state_dict()[name].numpy())
         for name, value in made.state_dict().items()
@@ -100,4 +101,4 @@ def test_models_that_cannot_be_used(
     store = Store(tmp_path)
     version = publish(store, config, Generator(TINY))
     with pytest.raises(ModelError, match=message):
-        load_generator(store, f"cars-small@{version}")
+        load_subject(store, f"cars-small@{version}")

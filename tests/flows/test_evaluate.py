@@ -8,14 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from flows.evaluate import evaluate_model, find_model
+from flows.evaluate import evaluate_model
+from flows.train import train_dataset
+from idpose_core.evaluation.generators import load_subject
 from idpose_core.models.generator import Generator, GeneratorConfig
+from idpose_core.training.config import resolve
 from idpose_core.training.published import ModelError, promote, publish_model
+from idpose_core.training.runs import open_run
 from storage.datasets import read_manifest
 from storage.errors import DatasetError
 from storage.objects import Store
 from tests.evaluation.test_sets import world
 from tests.flows.builds import run
+from tests.training.tiny import SETTINGS
 
 TINY = GeneratorConfig(size=32, n_down=2, width=4, n_blocks=1)
 
@@ -62,18 +67,32 @@ def test_evaluate_then_table(tmp_path: Path) -> None:
     assert wrong.returncode == 1 and "md, csv or json" in wrong.stderr
 
 
-def test_a_run_names_its_longest_trained_model(tmp_path: Path) -> None:
-    store, dataset = world(tmp_path)
-    document = {"dataset": dataset, "config": {"training": {"method": "identity-pose"}}}
-    store.publish("runs/abc/config.json", json.dumps(document).encode())
-    with pytest.raises(ModelError, match="run abc has published no model yet"):
-        find_model(store, "abc")
-    publish(store, dataset, 5, "abc")
-    longest = publish(store, dataset, 9, "abc")
-    publish(store, dataset, 99, "other")
-    found = find_model(store, "abc")
-    assert f"{found.name}@{found.version}" == longest
-    assert find_model(store, longest).version == found.version
+def test_a_run_is_evaluated_before_and_after_it_is_published(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    _, dataset = world(tmp_path)
+    store = Store(root)
+    done = train_dataset(
+        root, "cars", overrides={**SETTINGS, "run.samples": 16}, say=lambda _: None
+    )
+    assert done is not None and done.model is None
+    early = load_subject(store, done.run)
+    assert early.name == f"run {done.run}, step 4" and early.dataset == tuple(dataset.split("@"))
+    found = evaluate_model(root, done.run, metrics=["id-score-small"], training_steps=1,
+                           triplets=9, device="cpu", say=lambda _: None)  # fmt: skip
+    assert found.path.startswith(f"runs/{done.run}/evaluation/")
+    assert {row["model"] for row in found.rows} == {early.name}
+    done = train_dataset(root, "cars", overrides=SETTINGS, say=lambda _: None)
+    assert done is not None and done.model is not None
+    whole = load_subject(store, done.run)
+    assert whole.name == f"{done.model.name}@{done.model.version}" and whole.steps == 12
+    assert whole.folder == early.folder
+
+
+def test_a_run_without_anything(tmp_path: Path) -> None:
+    _, dataset = world(tmp_path)
+    run_ = open_run(Store(tmp_path), tuple(dataset.split("@")), resolve(overrides=SETTINGS), None)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=f"run {run_.id} has no checkpoint yet"):
+        load_subject(Store(tmp_path), run_.id)
 
 
 def test_freeze(tmp_path: Path) -> None:
