@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,11 +13,22 @@ from flows.steps.weights import weights_root
 from idpose_core.evaluation.evaluate import evaluate
 from idpose_core.evaluation.generators import Subject, load_subject
 from idpose_core.evaluation.instruments import EvaluationError, load_instruments
+from idpose_core.evaluation.judges import AZIMUTH, SIDE
+from idpose_core.evaluation.kept import azimuth_judge
+from idpose_core.evaluation.pictures import at_size
 from idpose_core.evaluation.results import Measurement, to_json
+from idpose_core.evaluation.review import (
+    from_csv,
+    propose,
+    reviewed_triplets,
+    to_csv,
+    to_page,
+)
 from idpose_core.evaluation.roles import networks_used
 from idpose_core.evaluation.sets import EvaluationSet, freeze_set, read_set, set_names
 from idpose_core.evaluation.swaps import choose_swaps, draw_swaps, generate_swaps
 from idpose_core.evaluation.truth import truth_triplets
+from idpose_core.evaluation.views import read_views
 from idpose_core.stages.crop import encode_png
 from idpose_core.training.devices import claimed
 from idpose_core.weights import find_weights
@@ -147,6 +159,68 @@ def freeze(
     return freeze_set(store, name or set_of(manifest), manifest, split, chosen, seed)
 
 
+def freeze_reviewed(
+    root: str,
+    dataset: str,
+    file: Path,
+    judge: str | None = None,
+    name: str | None = None,
+    *,
+    triplets: int = TRIPLETS,
+    seed: int = 0,
+    training_steps: int | None = None,
+    say: Callable[[str], None] = print,
+) -> Mapping[str, Any] | None:
+    """Write the review file of a dataset without truth, or freeze the set of a filled one.
+
+    Args:
+        root: Where data lies.
+        dataset: NAME or NAME@VERSION.
+        file: The review file. Where it is not there, it is written, and a page beside it.
+        judge: Dataset with known azimuths on which the azimuth judge is trained; needed to write
+            the file.
+        name: Of the set; None for the dataset's own.
+        triplets: In the file, at most.
+        seed: Of the choice.
+        training_steps: Of the judge; None for its own number.
+        say: Told how it goes.
+
+    Returns:
+        ``set.json``; None where the file was written.
+
+    Raises:
+        ToldError: Something is not there, or the file cannot be used.
+    """
+    store = Store(root)
+    manifest = read_manifest(store, dataset)
+    crops = read_table(store, manifest, "crops", split="test").sort_by("crop_id")
+    table = read_table(store, manifest, "triplets", split="test")
+    if file.exists():
+        chosen = reviewed_triplets(from_csv(file.read_text("utf-8")), table, crops)
+        return freeze_set(store, name or set_of(manifest), manifest, "test", chosen, seed)
+    if judge is None:
+        raise EvaluationError(
+            f"{dataset} does not know its poses: candidates need a judge trained on data that "
+            "does, --judge DATASET (as rendered-car-views)"
+        )
+    how = replace(AZIMUTH, steps=training_steps or AZIMUTH.steps)
+    trained = azimuth_judge(store, read_views(store, judge, "train"), how, say=say)
+    views = read_views(store, dataset, "test", known_azimuth=False)
+    seen = trained.azimuth(at_size(views.pictures, SIDE))
+    azimuth = dict(zip(crops["crop_id"].to_pylist(), seen.tolist(), strict=True))
+    reviews = propose(table, crops, azimuth, count=triplets, seed=seed)
+    pictures = dict(zip(azimuth, views.pictures, strict=True))
+    page = file.with_suffix(".html")
+    page.write_text(to_page(reviews, pictures), "utf-8")
+    file.write_text(to_csv(reviews), "utf-8")
+    agreed = sum(review.automatic is not None for review in reviews)
+    say(
+        f"{len(reviews)} triplets, in {agreed} of which retrieval and judge agree: look at {page}, "
+        f"fill the column `chosen` of {file}, and run the same command again"
+    )
+    return None
+
+
 def set_of(manifest: Mapping[str, Any]) -> str:
     """Name of a dataset version's own evaluation set."""
     return f"{manifest['name']}-{manifest['version']}"
@@ -171,7 +245,7 @@ def _dataset_set(
     except DatasetError as error:
         raise EvaluationError(
             f"{version} has no evaluation set, and none can be made by exact truth ({error}): "
-            f"make one by hand, `idpose freeze {version} --review FILE`"
+            f"make one by hand, `idpose freeze {version} --review FILE --judge DATASET`"
         ) from error
     say(f"froze the evaluation set {name}: {info['triplets']} triplets by exact truth")
     return name

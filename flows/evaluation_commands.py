@@ -61,14 +61,32 @@ def freeze(
     name: Annotated[str | None, typer.Option(help="Of the set; NAME-VERSION by default")] = None,
     triplets: CountOption = 5000,
     seed: SeedOption = 0,
+    review: Annotated[
+        Path | None, typer.Option(help="Without truth: the file that a person fills")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Dataset with known azimuths, for the candidates")
+    ] = None,
+    training_steps: Annotated[int | None, typer.Option(min=1, help="Of the judge")] = None,
     root: RootOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Freeze an evaluation set of a dataset's test split, pose pictures by exact truth."""
+    """Freeze an evaluation set of a dataset's test split, by exact truth or by a review file."""
     from flows.evaluate import freeze as freeze_set
+    from flows.evaluate import freeze_reviewed
 
     with failures():
-        info = freeze_set(find_root(root), dataset, name, triplets=triplets, seed=seed)
+        where, progress = find_root(root), terminal(stderr=True)
+        if review is None:
+            info = freeze_set(where, dataset, name, triplets=triplets, seed=seed)
+        else:
+            made = freeze_reviewed(
+                where, dataset, review, judge, name, triplets=triplets, seed=seed,
+                training_steps=training_steps, say=lambda line: progress.print(visible(line)),
+            )  # fmt: skip
+            if made is None:
+                return
+            info = made
         marks = ", ".join(f"{count} {word}" for word, count in info["review"].items() if count)
         console.print(f"evaluation set {info['name']}: {info['triplets']} triplets, {marks}")
         if as_json:

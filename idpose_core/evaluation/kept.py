@@ -76,24 +76,29 @@ def judges_of(
         ValueError: Views that nothing can be learned from.
     """
     learn, test = (held_out.select(rows) for rows in alternate_azimuths(held_out))
-
-    def kept(name: str, views: LabelledViews, how: JudgeTraining, train: Any) -> JudgeNetwork:
-        tensors = _kept(
-            store, [name, asdict(how), views.digest],
-            lambda: train(views, how, report=_every(f"{name} judge", how.steps, say)).network,
-        )  # fmt: skip
-        network = JudgeNetwork(len(tensors["head.bias"]), how.width)
-        network.load_state_dict(tensors)
-        return network.eval()
-
-    which_way = AzimuthJudge(kept("azimuth", training, azimuth, train_azimuth_judge))
+    which_way = azimuth_judge(store, training, azimuth, say=say)
     which_one = IdentityJudge(
-        kept("identity", learn, identity, train_identity_judge), held_out.names
+        _kept_judge(store, "identity", learn, identity, train_identity_judge, say), held_out.names
     )
     pictures = at_size(test.pictures, size)
     error = azimuth_error(which_way.azimuth(pictures), test.azimuth_deg)
     rank = which_one.rank(pictures, test.identity)
     return Judges(which_way, which_one, judged(error, rank, test.identity, test.identity))
+
+
+def azimuth_judge(
+    store: Store,
+    views: LabelledViews,
+    how: JudgeTraining = AZIMUTH,
+    *,
+    say: Say = lambda line: None,
+) -> AzimuthJudge:
+    """The azimuth judge of these views, trained unless it is kept already.
+
+    Raises:
+        ValueError: See :func:`train_azimuth_judge`.
+    """
+    return AzimuthJudge(_kept_judge(store, "azimuth", views, how, train_azimuth_judge, say))
 
 
 def score_network(
@@ -130,6 +135,18 @@ def score_network(
         lambda: train_score(views.pictures, rule, how, imagenet=start, report=report),
     )  # fmt: skip
     network = ScoreNetwork(how.kind)
+    network.load_state_dict(tensors)
+    return network.eval()
+
+
+def _kept_judge(
+    store: Store, name: str, views: LabelledViews, how: JudgeTraining, train: Any, say: Say
+) -> JudgeNetwork:
+    tensors = _kept(
+        store, [name, asdict(how), views.digest],
+        lambda: train(views, how, report=_every(f"{name} judge", how.steps, say)).network,
+    )  # fmt: skip
+    network = JudgeNetwork(len(tensors["head.bias"]), how.width)
     network.load_state_dict(tensors)
     return network.eval()
 

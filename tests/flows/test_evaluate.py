@@ -126,3 +126,25 @@ def test_a_missing_set_and_metric(tmp_path: Path) -> None:
     model = publish(store, dataset)
     with pytest.raises(DatasetError, match="no evaluation set 'x'"):
         evaluate_model(str(tmp_path), model, evaluation_set="x", device="cpu")
+
+
+def test_freeze_with_a_review_file(tmp_path: Path) -> None:
+    _, dataset = world(tmp_path / "root")
+    words = ["freeze", "cars", "--review", str(tmp_path / "r.csv"), "--triplets", "10"]
+    words += ["--training-steps", "1", "--root", str(tmp_path / "root")]
+    refused = run(words)
+    assert refused.returncode == 1 and "--judge DATASET" in refused.stderr
+    first = run([*words, "--judge", "cars"])
+    assert first.returncode == 0, first.stderr
+    assert (tmp_path / "r.html").read_text("utf-8").count("<tr>") == 10
+    lines = (tmp_path / "r.csv").read_text("utf-8").splitlines()
+    place = lines[0].split(",").index("chosen")
+    for number in range(1, 5):
+        parts = lines[number].split(",")
+        lines[number] = ",".join([*parts[:place], "2", *parts[place + 1 :]])
+    (tmp_path / "r.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    second = run([*words, "--json"])
+    assert second.returncode == 0, second.stderr
+    info = json.loads(second.stdout.splitlines()[-1])
+    assert info["review"]["reviewed"] == info["chosen_by"]["person"] == 4
+    assert info["name"] == dataset.replace("@", "-")
