@@ -27,7 +27,11 @@ _SIGNS = [
     for sign in ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed")
 ]
 # A run that goes on is not started afresh: ``new`` is not among them.
-_KEPT = {"build-dataset": ("config", "root"), "train": ("dataset", "config", "root")}
+_KEPT = {
+    "build-dataset": ("config", "root"),
+    "train": ("dataset", "config", "root"),
+    "evaluate": ("model", "dataset", "evaluation_set", "root"),
+}
 
 
 class TooManyCrashesError(ToldError):

@@ -8,38 +8,25 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.artifacts import (
     create_image_artifact,
     create_markdown_artifact,
-    create_progress_artifact,
     create_table_artifact,
-    update_progress_artifact,
 )
 
-from flows.messages import visible
+from flows.prefect_child import carry_out
 from flows.prefect_crashes import check_attempt
 from flows.prefect_flows import reach_server, tell_errors_once
-from idpose_core.processes import PARENT
 from idpose_core.training.config import TrainingConfig
 from idpose_core.training.journal import read_metrics
-from storage.errors import ToldError
 from storage.objects import Store
-
-_STEP = re.compile(r"step +(\d+) of (\d+) ")
-_GRACE_SECONDS = 120.0  # a step under way and a checkpoint of a large model
-
-
-class TrainingFailedError(ToldError):
-    """The training process ended with an error; the message is its own."""
 
 
 @flow(name="train")
@@ -67,8 +54,7 @@ def train(
         file.write_text(json.dumps(asked), encoding="utf-8")  # JSON is YAML
         command = [sys.executable, "-m", "flows", "train", dataset, "--root", where, "--json"]
         command += ["--config", str(file), *(["--new"] if new else [])]
-        with _child(command) as process:
-            found = _follow(process, dataset)
+        found = carry_out(command, "training", dataset)
     _publish_artifacts(Store(where), dataset, found)
     return found
 
@@ -78,58 +64,11 @@ def train_from_terminal(dataset: str, config: Mapping[str, Any], root: str) -> d
 
     Raises:
         BuildError: There is no server.
-        TrainingFailedError: The training failed.
+        ChildFailedError: The training failed.
     """
     reach_server()
     tell_errors_once()
     found: dict[str, Any] = train(dataset, TrainingConfig.model_validate(config), root)
-    return found
-
-
-@contextmanager
-def _child(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """The training process; whatever ends this one, it saves a checkpoint and ends too."""
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, PARENT: str(os.getpid())},
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(_GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def _follow(process: subprocess.Popen[str], dataset: str) -> dict[str, Any]:
-    """Tell what the process tells, until it ends. Returns its last line.
-
-    Raises:
-        TrainingFailedError: It failed.
-    """
-    log = get_run_logger()
-    artifact: Any = None
-    last = ""
-    assert process.stdout is not None
-    for line in process.stdout:
-        last = line.rstrip("\n")
-        if not last.startswith("{"):
-            log.info("%s", visible(last))
-        if match := _STEP.match(last):
-            percent = 100.0 * int(match[1]) / int(match[2])
-            if artifact is None:
-                artifact = create_progress_artifact(percent, key="training", description=dataset)
-            else:
-                update_progress_artifact(artifact, percent)
-    if process.wait():
-        raise TrainingFailedError(last.removeprefix("idpose: "))
-    found: dict[str, Any] = json.loads(last)
     return found
 
 

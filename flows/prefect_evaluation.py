@@ -1,0 +1,56 @@
+"""The Prefect flow that evaluates: a child process, and its numbers as a table."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_image_artifact, create_table_artifact
+
+from flows.prefect_child import carry_out
+from flows.prefect_crashes import check_attempt
+from storage.objects import Store
+
+
+@flow(name="evaluate")
+def evaluate(
+    model: str,
+    dataset: str | None = None,
+    evaluation_set: str | None = None,
+    root: str | None = None,
+    attempt: int = 1,
+) -> dict[str, Any]:
+    """Measure a model on a frozen set.
+
+    Args:
+        model: Id of a run, NAME (its champion) or NAME@VERSION.
+        dataset: NAME or NAME@VERSION whose test split is measured on; empty = the model's own.
+        evaluation_set: A frozen set; empty = the dataset's own.
+        root: Where data lies; empty = $IDPOSE_ROOT of the worker, else ./idpose-data.
+        attempt: Set by the automation that runs crashed flow runs again.
+    """
+    check_attempt(attempt)
+    where = root or os.environ.get("IDPOSE_ROOT") or "idpose-data"
+    command = [sys.executable, "-m", "flows", "evaluate", model, "--root", where, "--json"]
+    command += ["--dataset", dataset] if dataset else []
+    command += ["--set", evaluation_set] if evaluation_set else []
+    found = carry_out(command, "evaluation", model)
+    _publish_artifacts(Store(where), found)
+    return {key: value for key, value in found.items() if key != "rows"}
+
+
+def _publish_artifacts(store: Store, found: dict[str, Any]) -> None:
+    name = re.sub(r"[^a-z0-9]+", "-", found["evaluation_set"].lower()).strip("-")
+    wanted = ("method", "metric", "value", "ci_low", "ci_high", "n", "warning")
+    create_table_artifact(
+        [{column: row.get(column) for column in wanted} for row in found["rows"]],
+        key=f"{name}-metrics",
+        description=f"{found['model']} on {found['evaluation_set']}: {found['path']}",
+    )
+    folder = found["path"].rpartition("/")[0]
+    sheet = store.local_path(f"{folder}/{found['evaluation_set']}-swaps.png")
+    if sheet is not None and sheet.is_file():
+        create_image_artifact(sheet.as_uri(), key=f"{name}-swaps", description="ID x pose")
