@@ -30,7 +30,7 @@ _SIGNS = [
 _KEPT = {
     "build-dataset": ("config", "root"),
     "train": ("dataset", "config", "root"),
-    "evaluate": ("model", "dataset", "evaluation_set", "root"),
+    "evaluate": ("model", "dataset", "evaluation_set", "training_steps", "root"),
 }
 
 

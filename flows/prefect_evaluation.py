@@ -20,6 +20,7 @@ def evaluate(
     model: str,
     dataset: str | None = None,
     evaluation_set: str | None = None,
+    training_steps: int | None = None,
     root: str | None = None,
     attempt: int = 1,
 ) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def evaluate(
         model: Id of a run, NAME (its champion) or NAME@VERSION.
         dataset: NAME or NAME@VERSION whose test split is measured on; empty = the model's own.
         evaluation_set: A frozen set; empty = the dataset's own.
+        training_steps: Of the networks that are trained to measure; empty = their own numbers.
         root: Where data lies; empty = $IDPOSE_ROOT of the worker, else ./idpose-data.
         attempt: Set by the automation that runs crashed flow runs again.
     """
@@ -37,6 +39,7 @@ def evaluate(
     command = [sys.executable, "-m", "flows", "evaluate", model, "--root", where, "--json"]
     command += ["--dataset", dataset] if dataset else []
     command += ["--set", evaluation_set] if evaluation_set else []
+    command += ["--training-steps", str(training_steps)] if training_steps else []
     found = carry_out(command, "evaluation", model)
     _publish_artifacts(Store(where), found)
     return {key: value for key, value in found.items() if key != "rows"}

@@ -125,7 +125,8 @@ class _Inception(nn.Module):
         network.fc = nn.Identity()
         network.eval()
         _fold_batch_norms(network)
-        self.network = network
+        # Its convolutions take half the time of a CPU so; nothing in it undoes the layout.
+        self.network = network.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.interpolate(x, (299, 299), mode="bilinear", align_corners=False)

@@ -22,7 +22,7 @@ def test_the_flow_measures_and_shows_its_table(tmp_path: Path) -> None:
         deploy(env)
         deployment = get(env, "deployments/name/evaluate/gpu")
         body = {
-            "parameters": {"model": model, "root": str(tmp_path / "root")},
+            "parameters": {"model": model, "training_steps": 2, "root": str(tmp_path / "root")},
             "state": {"type": "SCHEDULED"},
         }
         created = post(env, f"deployments/{deployment['id']}/create_flow_run", body)
