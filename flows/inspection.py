@@ -6,13 +6,17 @@ that name would take the place of the standard library's.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from idpose_core.reports.attrition import clips_beside_the_paper, steps
 from idpose_core.reports.gallery import dataset_page
 from storage.datasets import attrition, latest_observation, read_manifest, read_table, verify
 from storage.errors import DatasetError
 from storage.objects import Store
+
+_SHOWN = 20  # lost videos of each reason
 
 
 def summary(store: Store, dataset: str) -> dict[str, Any]:
@@ -34,14 +38,24 @@ def summary(store: Store, dataset: str) -> dict[str, Any]:
         problems += [str(error)] if str(error) not in problems else []
     counted = {name: attrition(table) for name, table in observed.items()}
     videos = observed["videos"].to_pylist() if observed else []
+    clips = observed["clips"].to_pylist() if observed else []
     lost = [row for row in videos if row["status"] != "ok"]
+    attritions = counted or statistics.get("attrition", {})
     return {
         "dataset": manifest["name"],
         "version": manifest["version"],
         "content_digest": manifest["content_digest"],
         "created_at": manifest["created_at"],
         "counts": statistics.get("counts", {}),
-        "attrition": counted or statistics.get("attrition", {}),
+        "attrition": attritions,
+        "steps": steps(attritions.get("videos", {})),
+        "paper": clips_beside_the_paper(clips, manifest["config"]),
+        "licences": statistics.get("licences", {}),
+        "annotations": {
+            key: counts
+            for key, counts in manifest["lineage"].items()
+            if key in ("annotations", "test_annotations")
+        },
         "lost_videos": [
             {key: row[key] for key in ("source_uri", "status", "reason_detail", "retryable")}
             for row in lost
@@ -73,8 +87,7 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
         yield f"  {table:10} {by_split['train']:>8} train {by_split['test']:>8} test"
     for table, statuses in found["attrition"].items():
         yield f"  {table:10} " + ", ".join(f"{n} {status}" for status, n in statuses.items())
-    for lost in found["lost_videos"]:
-        yield f"    {lost['source_uri']}: {lost['status']} ({lost['reason_detail'] or 'no detail'})"
+    yield from _describe_losses(found)
     for split, balance in found["balance"].items():
         if balance["rows"]:
             yield (
@@ -84,3 +97,30 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
             )
     for problem in found["problems"]:
         yield f"  DAMAGED: {problem}"
+
+
+def _describe_losses(found: dict[str, Any]) -> Iterator[str]:
+    yield "  videos     " + ", ".join(f"{n} {step}" for step, n in found["steps"].items())
+    for name, clips in found["paper"].items():
+        yield (
+            f"  {name:10} {clips['train']:,} train and {clips['test']:,} test clips; the paper has "
+            f"{clips['paper_train']:,} and {clips['paper_test']:,}"
+        )
+    for key, counts in found["annotations"].items():
+        yield (
+            f"  {key}: {counts['rows']:,} rows, {counts['malformed']:,} malformed, "
+            f"{counts['duplicates']:,} twice"
+        )
+        yield from (f"    {first}" for first in counts["first_malformed"])
+    for licence, count in found["licences"].items():
+        yield f"  licence    {count} videos: {licence}"
+    shown: Counter[str] = Counter()
+    for lost in found["lost_videos"]:
+        shown[lost["status"]] += 1
+        if shown[lost["status"]] <= _SHOWN:
+            again = ", tried again by the next build" if lost["retryable"] else ""
+            detail = lost["reason_detail"] or "no detail"
+            yield f"    {lost['source_uri']}: {lost['status']} ({detail}){again}"
+    for status, count in shown.items():
+        if count > _SHOWN:
+            yield f"    ... and {count - _SHOWN} more {status}; all of them with --json"

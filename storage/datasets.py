@@ -207,6 +207,17 @@ def attrition(table: pa.Table) -> dict[str, int]:
     return {c["values"]: c["counts"] for c in counts}
 
 
+def source_licences(videos: pa.Table) -> dict[str, int]:
+    """How many usable videos of a dataset have each licence; ``unknown`` where none is given.
+
+    Args:
+        videos: The table ``videos`` of the dataset (columns ``status`` and ``licence``).
+    """
+    good = videos.filter(pc.equal(videos["status"], "ok"))
+    counts = pc.value_counts(pc.fill_null(good["licence"], "unknown")).to_pylist()
+    return {entry["values"]: entry["counts"] for entry in sorted(counts, key=lambda e: e["values"])}
+
+
 def _versions(store: Store, name: str) -> list[str]:
     paths = (path.split("/") for path in store.list(f"datasets/{name}"))
     return [parts[2] for parts in paths if len(parts) == 4 and parts[3] == "manifest.json"]

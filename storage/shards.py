@@ -220,7 +220,7 @@ def collect_outcomes(store: Store, plan: Plan, new_shards: Iterable[str]) -> lis
     """
     found = dict(plan.known)
     for path in sorted(new_shards):
-        _keep_best(found, _read_outcomes(store, path))
+        _keep_best(found, read_outcomes(store, path))
     missing = [key for key in plan.keys if key not in found]
     if missing:
         raise RuntimeError(f"{len(missing)} results vanished while the stage ran: build again")
@@ -344,7 +344,7 @@ def _read_intact(store: Store, path: str, wanted: set[str]) -> list[Outcome] | N
         DamageError: Its bytes are right and make no sense to this version.
     """
     try:
-        outcomes = [o for o in _read_outcomes(store, path) if o.row_key in wanted]
+        outcomes = [o for o in read_outcomes(store, path) if o.row_key in wanted]
     except _DAMAGE as error:
         if is_intact(store, path):
             raise DamageError(
@@ -354,7 +354,13 @@ def _read_intact(store: Store, path: str, wanted: set[str]) -> list[Outcome] | N
     return outcomes if not outcomes or is_intact(store, path) else None
 
 
-def _read_outcomes(store: Store, path: str) -> list[Outcome]:
+def read_outcomes(store: Store, path: str) -> list[Outcome]:
+    """Everything that a shard says of its input rows.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError, KeyError, pyarrow.ArrowException: It is gone, or
+            is not what it was.
+    """
     with store.open(path) as file:
         table = from_parquet(file, _OUTCOME.names)
     outcomes: list[Outcome] = []

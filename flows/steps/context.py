@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from flows.progress import Progress
+from flows.run_log import RunLog
 from flows.runners import Runner
 from idpose_core.config import BuildConfig, ConfigError
 from storage.errors import ToldError
@@ -21,6 +22,7 @@ from storage.shards import (
     compute_shard,
     plan_stage,
     prepare_stage,
+    read_outcomes,
 )
 
 
@@ -47,6 +49,7 @@ class Context:
         damaged: Shards that were found damaged, and are made again.
         stages: Version of every stage that ran.
         seconds: Time that each row stage took.
+        log: Has a line for every row that was computed.
         lineage: What else the version was made from, for its manifest.
         needed: Stages that load networks or packages; they are tried before the first shard is
             computed, so that a wrong setup is told at once and not as rows that failed.
@@ -65,6 +68,10 @@ class Context:
     seconds: dict[str, float] = field(default_factory=dict)
     lineage: dict[str, Any] = field(default_factory=dict)
     needed: tuple[RowStage, ...] = ()
+    log: RunLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log = RunLog(self.store)
 
     def run(
         self,
@@ -90,8 +97,10 @@ class Context:
             self._prepare()
         written = []
         calls = [(self.store, stage, chunk) for chunk in plan.todo]
+        tasks = {task.row_key: task for chunk in plan.todo for task in chunk}
         for path in self.runner.map(compute_shard, calls, stage.name):
             written.append(path)
+            self.log.rows(stage.name, tasks, read_outcomes(self.store, path))
             self.progress.advance(stage.name)
         outcomes = collect_outcomes(self.store, plan, written)
         self.progress.finish(stage.name, [outcome.status for outcome in outcomes])

@@ -128,6 +128,7 @@ def fetch_downloads(build: Context, annotations: Annotations | None) -> list[Vid
     outcomes = build.run(stage, items, _try_again(build))
     outcomes = _fetch_lost_media(build, stage, items, outcomes)
     _remove_finished(build, items, outcomes)
+    _show_unknown(build, outcomes)
     columns = ["media", "media_sha256", "duration_ms", "width", "height", "licence"]
     found = {
         outcome.row_key: rows[0] for outcome, rows in read_rows(build.store, outcomes, columns)
@@ -186,6 +187,15 @@ def _remove_finished(build: Context, items: Sequence[Item], outcomes: Sequence[O
     for item, outcome in zip(items, outcomes, strict=True):
         if left and not outcome.retryable and digest(item.row) in left:
             remove_partial(partial_path(build.store, item.row))
+
+
+def _show_unknown(build: Context, outcomes: Sequence[Outcome]) -> None:
+    """Show what no rule could name: a source that changed its words shows here first."""
+    unknown = [o.detail or "" for o in outcomes if o.status is Status.DOWNLOAD_FAILED]
+    if unknown:
+        build.progress.say(
+            f"{len(unknown)} videos gave an answer that is not known, such as: {unknown[0][:300]}"
+        )
 
 
 def _drop_equal_media(videos: Sequence[Video]) -> None:

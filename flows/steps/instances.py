@@ -52,7 +52,7 @@ def detect(
         if tracks is not None:
             windows = sorted({(track.start_ms, track.end_ms) for track in tracks})
         row = {"media_sha256": video.media_sha256, "windows_ms": windows}
-        items.append(Item(row, {"path": video.path}))
+        items.append(Item(row, {"path": video.path}, video.about))
     outcomes = build.run(detect_stage(build), items)
     return {video.video_id: outcome for video, outcome in usable(wanted, outcomes)}
 
@@ -83,7 +83,7 @@ def link(
             "detections": seen.row_key,
             "tracks": None if tracks is None else [track_to_plain(track) for track in tracks],
         }
-        items.append(Item(row, locate(build.store, seen)))
+        items.append(Item(row, locate(build.store, seen), video.about))
     outcomes = build.run(stage, items)
     linked = rows_by_key(build, outcomes, stage.columns.names)
     return [
@@ -113,6 +113,7 @@ def crop(build: Context, videos: Sequence[Video], clips: Sequence[Clip]) -> dict
                 "observations": clip.observations,
             },
             {"path": media[clip.video_id].path},
+            clip.about,
         )
         for clip in wanted
     ]
@@ -163,4 +164,5 @@ def _clip(row: Mapping[str, Any], video: Video) -> Clip:
         observations=row["observations"],
         status=Status(row["clip_status"]),
         detail=row["clip_detail"],
+        media_sha256=video.media_sha256,
     )

@@ -61,7 +61,8 @@ def embed(
         masks = crops
     elif stage.masked:
         items = [
-            Item({"crops": crops[clip.clip_id].row_key}, places[clip.clip_id]) for clip in wanted
+            Item({"crops": crops[clip.clip_id].row_key}, places[clip.clip_id], clip.about)
+            for clip in wanted
         ]
         outcomes = build.run(MaskObjects(kind), items)
         masks = {clip.clip_id: outcome for clip, outcome in usable(wanted, outcomes)}
@@ -74,7 +75,7 @@ def embed(
             "crops": places[clip.clip_id],
             "masks": locate(build.store, mask) if mask else None,
         }
-        items.append(Item(row, place))
+        items.append(Item(row, place, clip.about))
     outcomes = build.run(stage, items)
     embedded = {clip.clip_id: outcome for clip, outcome in usable(wanted, outcomes)}
     for clip in clips:

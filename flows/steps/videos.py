@@ -88,7 +88,14 @@ def source_path(build: Context, file: MediaFile) -> Path:
 
 def fetch_items(build: Context, files: Sequence[MediaFile]) -> list[Item]:
     """The fetch stage's input: what names a file, and where it is."""
-    return [Item(asdict(file), {"path": str(source_path(build, file))}) for file in files]
+    return [
+        Item(
+            asdict(file),
+            {"path": str(source_path(build, file))},
+            {"source_uri": file.relative_path},
+        )
+        for file in files
+    ]
 
 
 def fetch(

@@ -39,7 +39,14 @@ def list_objects(stage: CropViews) -> Sequence[ViewedObject]:
 
 def view_items(objects: Sequence[ViewedObject]) -> list[Item]:
     """The views stage's input."""
-    return [Item({"object": o.name, "sha256": o.sha256}, o.location) for o in objects]
+    return [
+        Item(
+            {"object": o.name, "sha256": o.sha256},
+            o.location,
+            {"video_id": o.name, "media_sha256": o.sha256},
+        )
+        for o in objects
+    ]
 
 
 def crop_views(build: Context) -> tuple[list[Video], list[Clip], dict[str, Outcome]]:
@@ -79,6 +86,7 @@ def crop_views(build: Context) -> tuple[list[Video], list[Clip], dict[str, Outco
             split=video.split or "",
             observations=(),
             crops=crops_with_places(found, outcome),
+            media_sha256=video.media_sha256,
         )
         clips.append(clip)
         crops[clip.clip_id] = outcome

@@ -45,6 +45,11 @@ class Video:
         """The id under which annotations name this video."""
         return self.name or PurePath(self.source_uri).stem
 
+    @property
+    def about(self) -> dict[str, str | None]:
+        """Whose rows are made from it: see ``storage.shards.Item``."""
+        return {"video_id": self.video_id, "media_sha256": self.media_sha256}
+
     def reject(self, status: Status, detail: str | None) -> None:
         """Keep the record, with the reason why nothing comes of it."""
         self.status, self.detail = status, detail
@@ -57,6 +62,7 @@ class Clip:
     Attributes:
         observations: Rows of the link stage: time stamp, class, score and box of each frame.
         crops: Rows of the crop or views stage without the pictures, each with its picture's place.
+        media_sha256: Of its video.
     """
 
     clip_id: str
@@ -71,6 +77,13 @@ class Clip:
     status: Status = Status.OK
     detail: str | None = None
     crops: Sequence[Mapping[str, Any]] = ()
+    media_sha256: str | None = None
+
+    @property
+    def about(self) -> dict[str, str | None]:
+        """Whose rows are made from it: see ``storage.shards.Item``."""
+        ids = {"video_id": self.video_id, "clip_id": self.clip_id}
+        return {**ids, "media_sha256": self.media_sha256}
 
     def reject(self, status: Status, detail: str | None) -> None:
         """Keep the record, with the reason why nothing comes of it."""

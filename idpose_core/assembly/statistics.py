@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from idpose_core.config import VIEW_SETS
-from storage.datasets import attrition
+from storage.datasets import attrition, source_licences
 
 
 def dataset_statistics(
@@ -29,6 +29,7 @@ def dataset_statistics(
             }
             for table in ("crops", "triplets")
         },
+        "licences": source_licences(tables["videos"]),
         "crops_per_clip": _quantiles(per_clip),
         "cluster_sizes": {split: list(sizes) for split, sizes in cluster_sizes.items()},
         "balance": {split: dict(measures) for split, measures in balance.items()},
@@ -39,7 +40,6 @@ def dataset_card(
     name: str, version: str, statistics: Mapping[str, Any], config: Mapping[str, Any]
 ) -> str:
     """The version's README: what it is, what became of the input, sources and licences."""
-    licence = config["source"]["licence"] or "not stated"
     lines = [
         f"# {name} {version}",
         "",
@@ -47,7 +47,8 @@ def dataset_card(
         "there*, ICCV 2019: the ID picture and the target show one object at two moments, the "
         "pose picture is the target's nearest neighbour in pose among other videos.",
         "",
-        f"- Source: `{config['source']['kind']}`, licence of the videos: {licence}",
+        f"- Source: `{config['source']['kind']}`; licences of the videos: "
+        f"{_licences(statistics['licences'])}",
         f"- Boxes: {_boxes(config)}",
         f"- Embedder: `{config['embedder']['kind']}`, masks: `{config['embedder']['masks']}`, "
         f"{max(map(len, statistics['cluster_sizes'].values()), default=0)} pose clusters",
@@ -66,6 +67,13 @@ def dataset_card(
         cells = [_cell(balance.get(split, {}).get(measure)) for split in ("train", "test")]
         lines.append(f"| {measure} | {cells[0]} | {cells[1]} |")
     return "\n".join(lines) + "\n"
+
+
+def _licences(counts: Mapping[str, int]) -> str:
+    """Licences with the number of their videos, on one line whatever a site wrote."""
+    stated = {"unknown": "not stated"}
+    told = [f"{' '.join(stated.get(name, name).split())} ({n})" for name, n in counts.items()]
+    return "; ".join(told) or "no video is used"
 
 
 def _boxes(config: Mapping[str, Any]) -> str:

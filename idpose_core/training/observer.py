@@ -13,12 +13,12 @@ from idpose_core.training.checkpoints import Checkpoint, Checkpoints, random_sta
 from idpose_core.training.data import EmptySplitError, TripletData
 from idpose_core.training.journal import Journal, status_line
 from idpose_core.training.processes import World
-from idpose_core.training.published import Model, champion, promote, publish_model, source_licences
+from idpose_core.training.published import Model, champion, promote, publish_model
 from idpose_core.training.runs import Run, code_version
 from idpose_core.training.samples import Matrix, choose_matrix
 from idpose_core.training.sampling import Sampler
 from idpose_core.training.trainer import Trainer
-from storage.datasets import read_manifest, read_table
+from storage.datasets import read_manifest, read_table, source_licences
 from storage.objects import Store
 
 Say = Callable[[str], None]

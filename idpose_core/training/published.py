@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
@@ -79,7 +77,7 @@ def publish_model(
         dataset: Name and version of the dataset.
         metrics: Under names that carry their protocol.
         code_version: Version of idpose.
-        licences: See :func:`source_licences`.
+        licences: See :func:`storage.datasets.source_licences`.
 
     Returns:
         The version as it was published first: its metrics are not these if it existed.
@@ -210,17 +208,6 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
         total.update(canonical([name, str(tensor.dtype), list(tensor.shape)]))
         total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
-
-
-def source_licences(videos: pa.Table) -> dict[str, int]:
-    """How many usable videos of a dataset have each licence; ``unknown`` where none is given.
-
-    Args:
-        videos: The table ``videos`` of the dataset (columns ``status`` and ``licence``).
-    """
-    good = videos.filter(pc.equal(videos["status"], "ok"))
-    counts = pc.value_counts(pc.fill_null(good["licence"], "unknown")).to_pylist()
-    return {entry["values"]: entry["counts"] for entry in sorted(counts, key=lambda e: e["values"])}
 
 
 def _served(entries: list[dict[str, Any]]) -> list[str]:

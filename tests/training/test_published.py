@@ -18,10 +18,10 @@ from idpose_core.training.published import (
     publish_model,
     read_model,
     rollback,
-    source_licences,
     versions,
     weights_digest,
 )
+from storage.datasets import source_licences
 from storage.errors import DatasetError
 from storage.objects import Store
 
