@@ -24,9 +24,10 @@ from idpose_core.evaluation.instruments import EvaluationError, load_instruments
 from idpose_core.evaluation.judges import AZIMUTH, IDENTITY
 from idpose_core.evaluation.kept import judges_of, score_network
 from idpose_core.evaluation.lpips import Lpips
+from idpose_core.evaluation.pictures import to_bytes, to_network
 from idpose_core.evaluation.results import Measurement
 from idpose_core.evaluation.roles import RoleError
-from idpose_core.evaluation.scores import ID_SMALL
+from idpose_core.evaluation.scores import ID_SMALL, ScoreNetwork
 from idpose_core.evaluation.sets import EvaluationSet, freeze_set, read_set
 from idpose_core.evaluation.truth import truth_triplets
 from idpose_core.evaluation.views import read_views
@@ -205,3 +206,45 @@ def test_without_azimuths_no_pose_is_measured(
     assert set(instruments.scores) == {"id-score-small"}
     rows = evaluate("copy", lambda i, p: i, blind, Instruments(), MEASUREMENT).rows
     assert {row["metric"] for row in rows} == {"pixel-l1"}
+
+
+class PixelScore(ScoreNetwork):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.normalize(x.flatten(1), dim=1)
+
+
+def test_a_masked_background_does_not_count(frozen: EvaluationSet) -> None:
+    """Outputs that differ from the target where no object is have its score."""
+    score = PixelScore("small").eval()
+    middle = np.zeros((len(frozen.views), SIZE, SIZE), bool)
+    middle[:, 8:24, 8:24] = True
+    masked = replace(frozen, masks=middle)
+    targets: dict[bytes, np.ndarray] = {}
+
+    def noisy(ids: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
+        made = []
+        for one in to_bytes(ids):
+            painted = np.random.default_rng(0).integers(0, 256, one.shape, dtype=np.uint8)
+            painted[8:24, 8:24] = targets[one.tobytes()][8:24, 8:24]
+            made.append(painted)
+        return to_network(np.stack(made))
+
+    one_target = replace(
+        masked,
+        rows=masked.rows[:, _first_of_each(masked.rows[0])],
+        triplets=masked.triplets.take(_first_of_each(masked.rows[0])),
+    )
+    pairs = zip(one_target.role("id"), one_target.role("target"), strict=True)
+    targets.update({one.tobytes(): target for one, target in pairs})
+    instruments = Instruments(scores={"id-score-small": (score, 64)})
+    found = values(evaluate("noisy", noisy, one_target, instruments, MEASUREMENT))
+    assert found["noisy", "id-score-small-masked"] == pytest.approx(
+        found[CEILING, "id-score-small-masked"], abs=1e-6
+    )
+    assert found["noisy", "id-score-small"] != pytest.approx(
+        found[CEILING, "id-score-small"], abs=1e-3
+    )
+
+
+def _first_of_each(numbers: np.ndarray) -> np.ndarray:
+    return np.sort(np.unique(numbers, return_index=True)[1])
