@@ -52,14 +52,15 @@ def pictures(folder: Path, count: int, seed: int, side: int) -> Path:
     return folder
 
 
-def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Wall seconds and the distance that a command prints last."""
-    started = time.monotonic()
+def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float, float]:
+    """Wall seconds, CPU seconds, and the distance that a command prints last."""
+    started, before = time.monotonic(), os.times()
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=True
     ).stdout
-    seconds = time.monotonic() - started
-    return seconds, float(re.findall(r"-?\d+\.\d+(?:e-?\d+)?", done)[-1])
+    seconds, after = time.monotonic() - started, os.times()
+    busy = sum(after[2:4]) - sum(before[2:4])  # of ended children
+    return seconds, busy, float(re.findall(r"-?\d+\.\d+(?:e-?\d+)?", done)[-1])
 
 
 def main() -> None:
@@ -106,8 +107,8 @@ def main() -> None:
     rows = []
     for method, place in (("pytorch-fid's command", 0), ("idpose", 1)):
         runs = [r[place] for r in rounds]
-        rows.append(measurement.row(method, "seconds, best run", best([s for s, _ in runs])))
-        rows.append(measurement.row(method, "frechet distance", best([d for _, d in runs])))
+        for column, what in enumerate(("seconds, best run", "CPU seconds, best run", "distance")):
+            rows.append(measurement.row(method, what, best([run[column] for run in runs])))
     if asked.out:
         asked.out.write_text(to_json(rows), "utf-8")
 
