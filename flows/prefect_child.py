@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,14 +66,14 @@ def _child(command: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def _follow(process: subprocess.Popen[str], key: str, description: str) -> dict[str, Any]:
-    """Tell what the process tells, until it ends. Returns its last line.
+    """Tell what the process tells, until it ends. Returns its JSON object.
 
     Raises:
         ChildFailedError: It failed.
     """
     log = get_run_logger()
     artifact: Any = None
-    last = ""
+    last = answer = ""
     assert process.stdout is not None
     for line in process.stdout:
         last = line.rstrip("\n")
@@ -84,7 +85,15 @@ def _follow(process: subprocess.Popen[str], key: str, description: str) -> dict[
                 artifact = create_progress_artifact(percent, key=key, description=description)
             else:
                 update_progress_artifact(artifact, percent)
-    if process.wait():
+        if last.startswith("{"):
+            answer = last
+    code = process.wait()
+    if code < 0:
+        raise ChildFailedError(
+            f"the process was ended by {signal.Signals(-code).name} (out of memory?), "
+            f"its last line was: {last}"
+        )
+    if code or not answer:
         raise ChildFailedError(last.removeprefix("idpose: "))
-    found: dict[str, Any] = json.loads(last)
+    found: dict[str, Any] = json.loads(answer)
     return found

@@ -48,7 +48,7 @@ def train(
     """
     check_attempt(attempt)
     where = root or os.environ.get("IDPOSE_ROOT") or "idpose-data"
-    asked = config.model_dump(mode="json", exclude_unset=True) if config else {}
+    asked = config.asked() if config else {}
     with tempfile.TemporaryDirectory(prefix="idpose-training-") as folder:
         file = Path(folder) / "training.yaml"
         file.write_text(json.dumps(asked), encoding="utf-8")  # JSON is YAML

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,6 +23,8 @@ from idpose_core.training.runs import Run, held, open_run
 from storage.datasets import read_manifest
 from storage.objects import Store
 
+# A flow run that is run again meets the process of the dead one, which is saving its checkpoint.
+_PATIENCE_SECONDS = 300.0
 _PAPER_SIZE = 143  # stored pictures from which 128 x 128 is cropped without enlarging
 
 
@@ -57,13 +60,13 @@ def train_dataset(
     config, manifest = configure(store, dataset, values, overrides)
     weights, sha256 = resolve_weights(config.perceptual.kind, config.run.perceptual_weights, store)
     identity = (manifest["name"], manifest["version"])
-    stop_without_parent()
+    patience = _PATIENCE_SECONDS if stop_without_parent() else 0.0
     with claimed(config.run.device, say) as device, joined(device) as world:
         run: Run | None = None
         if world.leads:
             run = open_run(store, identity, config, sha256, new=new)
         run = world.told(run)
-        with _run_held(store, run, world.leads), stopped_by_signals() as stop:
+        with _run_held(store, run, world.leads, patience), stopped_by_signals() as stop:
             done = train(
                 store,
                 run,
@@ -92,26 +95,37 @@ def configure(
         DatasetError: There is no such dataset.
     """
     manifest = read_manifest(store, dataset)
-    preset: Preset = "small"
-    if torch.cuda.device_count():
-        large = manifest["config"]["image"]["size"] >= _PAPER_SIZE
-        preset = "128" if large else "64"
+    config = resolve(values, overrides, default_preset="small")
+    if config.run.device == "cpu" or not torch.cuda.device_count():
+        return config, manifest
+    stored = manifest["config"].get("image", {}).get("size", 0)
+    preset: Preset = "128" if stored >= _PAPER_SIZE else "64"
     return resolve(values, overrides, default_preset=preset), manifest
 
 
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set; a second one ends the program as ever."""
+    """An event that SIGINT, SIGTERM and SIGHUP set; a second SIGINT ends the program at once.
+
+    A second SIGTERM does not: who sends one often sends more, and the checkpoint is on its way.
+    """
     stop = threading.Event()
     before: dict[int, Any] = {}
 
     def ask(number: int, frame: FrameType | None) -> None:
+        if not stop.is_set():
+            note = (
+                b"idpose: stopping after this step with a checkpoint; Ctrl-C again ends at once\n"
+            )
+            with suppress(OSError):
+                os.write(2, note)
         stop.set()
-        for caught, handler in before.items():
-            signal.signal(caught, handler)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     if threading.current_thread() is threading.main_thread():
-        before = {n: signal.signal(n, ask) for n in (signal.SIGTERM, signal.SIGINT)}
+        caught_here = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        before = {n: signal.signal(n, ask) for n in caught_here}
     try:
         yield stop
     finally:
@@ -120,9 +134,9 @@ def stopped_by_signals() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _run_held(store: Store, run: Run, leads: bool) -> Iterator[None]:
+def _run_held(store: Store, run: Run, leads: bool, patience: float) -> Iterator[None]:
     if not leads:
         yield
         return
-    with held(store, run.id):
+    with held(store, run.id, patience):
         yield

@@ -19,13 +19,18 @@ def end_with_parent() -> None:
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
-def stop_without_parent() -> None:
+def stop_without_parent() -> bool:
     """Ask this process to stop when the process that $IDPOSE_PARENT_PID names has died.
 
     The kernel's own signal for that (PR_SET_PDEATHSIG) comes when a thread of the parent ends.
+
+    Returns:
+        Whether there is such a process.
     """
-    if named := os.environ.pop(PARENT, None):
+    named = os.environ.pop(PARENT, None)
+    if named:
         threading.Thread(target=_watch_parent, args=(int(named),), daemon=True).start()
+    return named is not None
 
 
 def die_with(parent: int) -> None:

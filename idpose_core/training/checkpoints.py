@@ -281,17 +281,20 @@ class _DamagedError(Exception):
     """A checkpoint is not what was written."""
 
 
-def random_state() -> dict[str, Any]:
+def random_state(*, cuda: bool) -> dict[str, Any]:
     """The states of the generators that libraries share, for a checkpoint.
 
     Sampling and augmentation need none of them: their draws are functions of the step.
+
+    Args:
+        cuda: Those of CUDA too, which looking at would otherwise start.
     """
     name, keys, *rest = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
         "numpy": (str(name), [int(key) for key in keys], *rest),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all() if cuda else [],
     }
 
 

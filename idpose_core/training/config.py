@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from idpose_core import settings
 from idpose_core.methods.identity_pose import (
     ABLATIONS,
     PRESETS,
+    VERSION,
     IdentityPoseConfig,
     Weights,
 )
@@ -102,13 +103,27 @@ class TrainingConfig(Section):
     aux_on_fakes: bool = Field(False, description="Train the identity head on fakes as well")
     run: RunConfig = RunConfig()
     seed: int = Field(0, ge=0, lt=2**64)
+    _asked: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _remember(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        made = handler(values)
+        if isinstance(values, Mapping):
+            made._asked = _copied(dict(values))
+        return made
+
+    def asked(self) -> dict[str, Any]:
+        """The plain values that it was made of, before defaults: a preset gives way to these."""
+        return _copied(self._asked)
 
     def identity(self) -> dict[str, Any]:
         """The part that the weights after a step depend on, as plain values.
 
         Not how long to train and how often to look: more steps go on with the same run.
         """
-        return self.model_dump(mode="json", exclude={"run": True, "training": _CADENCE})
+        plain = self.model_dump(mode="json", exclude={"run": True, "training": _CADENCE})
+        return {**plain, "method_version": VERSION}
 
     def method(self) -> IdentityPoseConfig:
         """Networks and losses of this training."""

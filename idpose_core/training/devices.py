@@ -10,7 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -42,6 +42,10 @@ def claimed(device: str, say: Callable[[str], None] = print) -> Iterator[torch.d
     if device == "cpu" or (device == "auto" and not names):
         yield torch.device("cpu")
         return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        with _shared(device, names, say) as own:
+            yield own
+        return
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cuda") or not (number.isdecimal() or device in ("auto", "cuda")):
         raise DeviceError(f"run.device is auto, cpu, cuda or cuda:N, not {device!r}")
@@ -49,6 +53,30 @@ def claimed(device: str, say: Callable[[str], None] = print) -> Iterator[torch.d
         raise DeviceError(f"run.device: no {device} here; this machine shows {len(names)} GPUs")
     with locked([names[int(number)]] if number else names, say) as name:
         os.environ["CUDA_VISIBLE_DEVICES"] = name
+        yield torch.device("cuda", 0)
+
+
+@contextmanager
+def _shared(
+    device: str, names: Sequence[str], say: Callable[[str], None]
+) -> Iterator[torch.device]:
+    """The device of one of the processes that ``torchrun`` started on this machine.
+
+    The first of them locks the devices of all, under a lock of its own: two trainings that took
+    theirs one by one could each wait for the other. The others meet it before they compute.
+    """
+    own, count = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    if device not in ("auto", "cuda") or count > len(names):
+        raise DeviceError(
+            f"torchrun started {count} processes here, which take one GPU each: run.device is auto "
+            f"or cuda and there must be as many GPUs ({len(names)} here); not {device!r}"
+        )
+    with ExitStack() as held:
+        if own == 0:
+            with locked(["all"], say):
+                for name in names[:count]:
+                    held.enter_context(locked([name], say))
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[own]
         yield torch.device("cuda", 0)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from idpose_core.stages.crop import encode_png
 from idpose_core.training.processes import World
 from idpose_core.training.samples import Picture
+from storage.errors import DamageError
 from storage.objects import Store
 
 _SECONDS_BETWEEN_WRITES = 10.0
@@ -119,12 +120,21 @@ class Journal:
 
 
 def read_metrics(store: Store, run: str) -> list[dict[str, Any]]:
-    """The records of a run, in the order in which they were written; none where it has none."""
+    """The records of a run, in the order in which they were written; none where it has none.
+
+    Raises:
+        DamageError: The file is not what was written.
+    """
     try:
         text = store.read(f"runs/{run}/metrics.jsonl").decode()
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in text.splitlines()]
+    try:
+        return [json.loads(line) for line in text.splitlines()]
+    except ValueError as error:
+        raise DamageError(
+            f"runs/{run}/metrics.jsonl is damaged ({error}): move it away; the run goes on without"
+        ) from error
 
 
 def status_line(

@@ -26,10 +26,15 @@ from idpose_core.training.journal import Journal
 from idpose_core.training.observer import Observer, Say
 from idpose_core.training.processes import World
 from idpose_core.training.published import Model
-from idpose_core.training.runs import Run
+from idpose_core.training.runs import Run, describe_run
 from idpose_core.training.sampling import Sampler
 from idpose_core.training.trainer import NonFiniteLossError, Trainer
+from storage.errors import ToldError
 from storage.objects import Store
+
+
+class OutOfMemoryError(ToldError):
+    """The device's memory is too small; the message says what to lower."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,11 @@ def train(
         DatasetError: The dataset, its split or a picture cannot be used.
         CheckpointError: A checkpoint cannot be used or written.
         NonFiniteLossError: A loss became NaN or infinite; names the last good checkpoint.
+        OutOfMemoryError: The device's memory is too small.
         ValueError: Settings that do not go together, such as a batch larger than the data.
     """
     world, stop = world or World(), stop or threading.Event()
+    limit = _Limit(run.config, stop, world, device)
     config, training = run.config, run.config.training
     data = TripletData(store, run.dataset, merge_videos=training.merge_videos)
     sampler = Sampler(len(data), training.batch_size, config.seed, world.rank, world.size)
@@ -103,10 +110,10 @@ def train(
         journal.load_state_dict(resumed.state["journal"], device)
     observer = Observer(store, run, trainer, world, checkpoints, journal, data, say)
     if world.leads:
+        describe_run(store, run)  # not before: with --new it would hide the run before it
         observer.describe(resumed)
 
-    limit = _Limit(config, stop, world, device)
-    with _good_state_named(run, checkpoints):
+    with closing(observer), _told(run, checkpoints):
         loader = batches(
             data, sampler, begun, training.steps,
             threads=config.run.loader_threads, pin=device.type == "cuda",
@@ -124,9 +131,9 @@ def train(
                 if trainer.step < training.steps and limit.reached(trainer.step - begun):
                     break
         observer.checkpoint()
-    done = trainer.step >= training.steps
-    model = observer.publish() if done and world.leads else None
-    observer.close()
+        done = trainer.step >= training.steps
+        # All processes: they look at the weights together.
+        model = observer.publish() if done else None
     stopped = None if done else limit.reason
     return Trained(
         run.id, model, trainer.step, begun, stopped, stopped is not None and stop.is_set()
@@ -151,7 +158,8 @@ class _Limit:
             "it was asked to stop": self._stop.is_set(),
             f"{minutes} minutes are over": minutes is not None
             and time.monotonic() - self._began >= 60 * minutes,
-            f"{samples} triplets are done": samples is not None and steps * self._batch >= samples,
+            f"{samples} triplets are done": samples is not None
+            and (steps + 1) * self._batch > samples,
         }
         mine = next((reason for reason, holds in reasons.items() if holds), None)
         if not self._world.any(mine is not None, self._device):
@@ -161,7 +169,7 @@ class _Limit:
 
 
 @contextmanager
-def _good_state_named(run: Run, checkpoints: Checkpoints) -> Iterator[None]:
+def _told(run: Run, checkpoints: Checkpoints) -> Iterator[None]:
     """Say of a training that went wrong what is left of it."""
     try:
         yield
@@ -171,4 +179,9 @@ def _good_state_named(run: Run, checkpoints: Checkpoints) -> Iterator[None]:
         raise NonFiniteLossError(
             f"run {run.id}: {error}; {left}; lower training.learning_rate or the weights.*, which "
             "starts another run"
+        ) from error
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"run {run.id}: the device's memory is too small ({error}): lower training.batch_size "
+            "or take a smaller training.preset, which starts another run"
         ) from error

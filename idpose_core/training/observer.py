@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from torch import Tensor
@@ -55,7 +56,8 @@ class Observer:
         method = self._trainer.method
         generator = sum(p.numel() for p in method.generator.parameters())
         self._say(
-            f"run {self._run.id}: {self._training.method} on {self._run.dataset}: "
+            f"run {self._run.id}: {self._training.method} ({self._training.preset}) on "
+            f"{self._run.dataset}: "
             f"{len(self._data)} triplets of {len(self._data.classes)} clips, "
             f"{generator / 1e6:.1f} million weights, {self._trainer.device}, "
             f"{self._training.steps} steps of {self._training.batch_size}"
@@ -76,7 +78,8 @@ class Observer:
         if step % training.log_every == 0:
             self._line(step)
         if measured and self._world.leads:
-            self._journal.write(step, measured)
+            with self._unimportant():
+                self._journal.write(step, measured)
         if step % training.sample_every == 0 and self._world.leads:
             self._draw(step)
         if step % training.checkpoint_every == 0:
@@ -91,19 +94,31 @@ class Observer:
         if self._world.leads:
             score = self._score_held_out()
             self._journal.write(step, {} if score is None else {"held_out/d": score})
+            # First: a run that goes on drops lines after its checkpoint, but misses lost ones.
+            with self._unimportant():
+                self._journal.flush()
             state = {
                 "trainer": self._trainer.state_dict(),
                 "journal": self._journal.state_dict(),
-                "random": random_state(),
+                "random": random_state(cuda=self._trainer.device.type == "cuda"),
             }
             self._checkpoints.save(step, state, score)
-            self._journal.flush()
         self._world.wait()
         self._saved = step
 
-    def publish(self) -> Model:
-        """Publish the average; it serves where no version of its name does yet."""
+    def publish(self) -> Model | None:
+        """Publish the average; it serves where no version of its name does yet.
+
+        Returns:
+            The model; None in the processes that follow.
+
+        Raises:
+            NonFiniteLossError: Its weights are not finite.
+        """
         run, trainer = self._run, self._trainer
+        trainer.check_finite()
+        if not self._world.leads:
+            return None
         manifest = read_manifest(self._store, run.dataset)
         score = self._score_held_out()
         metrics = {} if score is None else {self._score_name(): score}
@@ -124,7 +139,16 @@ class Observer:
     def close(self) -> None:
         """End the record."""
         if self._world.leads:
-            self._journal.close()
+            with self._unimportant():
+                self._journal.close()
+
+    @contextmanager
+    def _unimportant(self) -> Iterator[None]:
+        """What cannot be written here is told, and the training goes on: checkpoints matter."""
+        try:
+            yield
+        except OSError as error:
+            self._say(f"not written: {error}")
 
     def _line(self, step: int) -> None:
         means = self._journal.take(self._world)
@@ -135,16 +159,18 @@ class Observer:
         seconds = (now - self._lined_at) / max(1, step - self._lined)
         self._lined, self._lined_at = step, now
         rate = self._training.batch_size / seconds
-        self._journal.write(
-            step, {**means, "triplets_per_second": rate, "seconds_per_step": seconds}
-        )
+        with self._unimportant():
+            self._journal.write(
+                step, {**means, "triplets_per_second": rate, "seconds_per_step": seconds}
+            )
         line = status_line(step, self._training.steps, means, triplets=rate, seconds=seconds)
         self._say(line)
 
     def _draw(self, step: int) -> None:
         if self._matrix is not None:
             made = self._matrix.generate(self._trainer.generate)
-            self._journal.picture(step, "samples", self._matrix.draw(made))
+            with self._unimportant():
+                self._journal.picture(step, "samples", self._matrix.draw(made))
 
     def _prepare(self) -> None:
         """Held-out triplets that rank the checkpoints, and the matrix: of train if no other."""

@@ -173,6 +173,9 @@ def promote(store: Store, name: str, version: str, reason: str = "") -> None:
     Raises:
         ModelError: It is not published.
     """
+    if not version:
+        published = ", ".join(f"{name}@{v}" for v in versions(store, name)) or "none"
+        raise ModelError(f"name the version to promote; published are {published}")
     read_model(store, f"{name}@{version}")
     _point_to(store, name, version, "promote", reason)
 
@@ -195,6 +198,8 @@ def rollback(store: Store, name: str, version: str | None = None, reason: str = 
         if len(served) < 2:
             raise ModelError(f"no version of model {name!r} served before this one: name one")
         version = served[-2]
+    if not version:
+        raise ModelError("name the version to go back to")
     read_model(store, f"{name}@{version}")
     _point_to(store, name, version, "rollback", reason)
     return version

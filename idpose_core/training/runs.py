@@ -6,12 +6,13 @@ import fcntl
 import json
 import os
 import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -74,7 +75,7 @@ def open_run(
         new: Start afresh beside what there is.
 
     Returns:
-        The run; its ``config.json`` is written.
+        The run; nothing is written yet.
     """
     name, dataset_version = dataset
     nameless = Run("", f"{name}@{dataset_version}", config, perceptual_sha256)
@@ -84,12 +85,16 @@ def open_run(
         attempt += 1
     if new and store.exists(_document(_numbered(base, attempt))):
         attempt += 1
-    run = Run(_numbered(base, attempt), nameless.dataset, config, perceptual_sha256)
+    return Run(_numbered(base, attempt), nameless.dataset, config, perceptual_sha256)
+
+
+def describe_run(store: Store, run: Run) -> None:
+    """Write ``config.json``, unless it is written."""
     content = {
         "run": run.id,
         "dataset": run.dataset,
-        "config": config.model_dump(mode="json"),
-        "perceptual_sha256": perceptual_sha256,
+        "config": run.config.model_dump(mode="json"),
+        "perceptual_sha256": run.perceptual_sha256,
         "code_version": code_version(),
         "environment": {
             "python": platform.python_version(),
@@ -99,14 +104,18 @@ def open_run(
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     store.publish(_document(run.id), json.dumps(content, indent=1).encode() + b"\n")
-    return run
 
 
 @contextmanager
-def held(store: Store, run: str) -> Iterator[None]:
+def held(store: Store, run: str, patience: float = 0.0) -> Iterator[None]:
     """Let no other process of this machine train the run meanwhile.
 
     The kernel frees the lock when its holder dies. A remote root has none: its users see to it.
+
+    Args:
+        store: The root.
+        run: Id of the run.
+        patience: Seconds to wait for another process to end.
 
     Raises:
         RunBusyError: Another process does.
@@ -117,18 +126,27 @@ def held(store: Store, run: str) -> Iterator[None]:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise RunBusyError(
-                f"run {run} is being trained by process {file.read().strip() or 'unknown'}: wait "
-                "for it, or start another with --new"
-            ) from error
+        deadline = time.monotonic() + patience
+        while not _locked(file):
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                raise RunBusyError(
+                    f"run {run} is being trained by process {file.read().strip() or 'unknown'}: "
+                    "wait for it, or start another with --new"
+                )
+            time.sleep(0.5)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def code_version() -> str:

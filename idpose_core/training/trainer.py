@@ -118,8 +118,9 @@ class Trainer:
             norms = gradient_norms(losses, generated.decoded.picture)
             measured = {f"gradient/{name}": norm for name, norm in norms.items()}
             spread = self.method.measure_pixels(generated)
-            if spread is not None:
+            if spread is not None and losses.row_sum_error is not None:
                 measured |= {f"pixels/{k}": v for k, v in spread._asdict().items()}
+                measured["pixels/row_sum_error"] = float(losses.row_sum_error)
         self._update("generator", losses)
         self.average.update(self.method.generator)
         parts = {k: v.detach() for k, v in {**judged.parts, **losses.parts}.items()}
@@ -142,12 +143,22 @@ class Trainer:
             return float(self.method.perceptual(made, self._placed(target)))
 
     def check_finite(self) -> None:
-        """Raise NonFiniteLossError where a loss of a step since the start was not finite."""
+        """See that all losses since the start were finite, and that all weights are.
+
+        All processes call it at the same step.
+
+        Raises:
+            NonFiniteLossError: They were not, here or in another process.
+        """
         step = int(self._bad_step)
-        if step < 0:
+        networks = (*self._trained().values(), self.average.network)
+        norms = torch._foreach_norm([p.detach() for net in networks for p in net.parameters()])
+        whole = bool(torch.isfinite(torch.stack(norms)).all())
+        if not self._world.any(step >= 0 or not whole, self.device):
             return
         bad = [n for n, b in zip(self._bad_losses, self._bad_mask.tolist(), strict=True) if b]
-        raise NonFiniteLossError(f"step {step}: {', '.join(bad)} became NaN or infinite")
+        what = f"step {step}: {', '.join(bad)}" if step >= 0 else f"weights by step {self.step}"
+        raise NonFiniteLossError(f"{what} became NaN or infinite")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, beside the data."""
@@ -218,5 +229,5 @@ def precision_of(config: TrainingConfig, device: torch.device) -> torch.dtype:
     named = config.training.precision
     if named is not None:
         return torch.bfloat16 if named == "bfloat16" else torch.float32
-    has = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    has = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if has else torch.float32

@@ -60,6 +60,7 @@ def test_the_first_serves_until_another_is_promoted_and_comes_back(root: str) ->
     [
         (("models", "promote", "cars-identity-pose@000000000000"), 1, "published are cars-"),
         (("models", "show", "nothing"), 1, "published are none"),
+        (("models", "promote", "cars-identity-pose"), 1, "name the version to promote"),
         (("train", "cars", "--method", "ours"), 2, "no method 'ours'"),
         (("train", "cars", "--set", "generator.sise=64"), 2, "nearest known key is 'generator.siz"),
         (("train", "nothing"), 1, "no dataset 'nothing'"),

@@ -87,7 +87,7 @@ class Training:
                 **self.average.state_dict(),
                 "network": dict(self.average.network.state_dict()),
             },
-            "random": random_state(),
+            "random": random_state(cuda=False),
         }
 
     def load(self, state: dict[str, Any]) -> None:

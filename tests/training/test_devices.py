@@ -80,3 +80,26 @@ def test_without_a_gpu_auto_is_the_cpu_and_cuda_an_error(monkeypatch: pytest.Mon
         pass
     with pytest.raises(DeviceError, match="auto, cpu, cuda or cuda:N"), claimed("tpu"):
         pass
+
+
+def test_two_trainings_of_two_processes_do_not_wait_for_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first process of each takes the devices of both of its processes, or waits."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    with claimed("auto"):
+        assert os.environ.pop("CUDA_VISIBLE_DEVICES") == "1"
+        with locked(["1"]):  # a follower holds no lock: the first process does for it
+            pass
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with claimed("auto"):
+        assert os.environ.pop("CUDA_VISIBLE_DEVICES") == "0"
+        taken, name = holder("1", "2")
+        taken.kill()
+        taken.wait()
+        assert name == "2"
+    with pytest.raises(DeviceError, match="started 2 processes"), claimed("cuda:0"):
+        pass

@@ -264,6 +264,90 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_state(tmp_path:
     assert len(store.list("models/cars-identity-pose")) == 4  # nothing new was published
 
 
+def test_weights_that_are_not_finite_are_never_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The losses of step 8 are finite, its gradient is not: a checkpoint of it would be useless."""
+    from idpose_core.training.trainer import Trainer
+
+    store = Store(tmp_path)
+    commit_world(store)
+    step = Trainer.train_step
+
+    def poisoned(self: Trainer, *arguments: Any, **named: Any) -> Any:
+        found = step(self, *arguments, **named)
+        if self.step == 8:
+            with torch.no_grad():
+                next(self.method.generator.parameters())[0] = float("nan")
+        return found
+
+    monkeypatch.setattr(Trainer, "train_step", poisoned)
+    with pytest.raises(NonFiniteLossError, match=r"weights by step 8 .* step 4 is good"):
+        run(tmp_path)
+    monkeypatch.undo()
+    done = run(tmp_path)
+    assert done.resumed_from == 4 and done.model is not None
+
+
+def test_what_cannot_be_drawn_or_recorded_does_not_end_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: tuple[Store, Trained]
+) -> None:
+    commit_world(Store(tmp_path))
+    replace = Store.replace
+
+    def full(self: Store, path: str, data: bytes) -> None:
+        if "samples" in path or path.endswith("metrics.jsonl"):
+            raise OSError(28, "No space left on device", path)
+        replace(self, path, data)
+
+    monkeypatch.setattr(Store, "replace", full)
+    said: list[str] = []
+    done = train_dataset(str(tmp_path), "cars", overrides=SETTINGS, say=said.append)
+    assert done is not None and done.model is not None and undisturbed[1].model is not None
+    assert done.model.version == undisturbed[1].model.version
+    assert any("not written" in line and "samples" in line for line in said)
+
+
+def test_a_new_run_that_cannot_begin_does_not_hide_the_one_before(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    commit_world(store)
+    first = run(tmp_path, training__steps=4)
+    path = next(p for p in store.list("shards"))
+    data = store.read(path)
+    store.delete(path)
+    with pytest.raises(DatasetError):
+        run(tmp_path, training__steps=8, new=True)
+    store.replace(path, data)
+    again = run(tmp_path, training__steps=8)
+    assert (again.run, again.resumed_from) == (first.run, 4)
+
+
+def test_what_was_asked_for_is_known_apart_from_defaults() -> None:
+    """A flow's parameters name one key of a section: the preset keeps the others."""
+    asked = {"training": {"preset": "small"}, "generator": {"width": 24}, "seed": 3}
+    through_the_flow = resolve(TrainingConfig.model_validate(asked).asked())
+    assert through_the_flow == resolve(asked)
+    assert (through_the_flow.generator.size, through_the_flow.generator.n_blocks) == (64, 6)
+
+
+def test_a_machine_with_gpus_takes_the_papers_size_unless_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.train import configure
+
+    store = Store(tmp_path)
+    commit_world(store)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+
+    def preset(**other: Any) -> str | None:
+        keys = {name.replace("__", "."): value for name, value in other.items()}
+        return configure(store, "cars", overrides=keys)[0].training.preset
+
+    assert preset() == "64"
+    assert preset(run__device="cpu") == "small"
+    assert preset(training__preset="small") == "small"
+
+
 def test_a_status_line_keeps_its_columns() -> None:
     lines = [
         status_line(step, 2000, {"L_pv": value}, triplets=rate, seconds=1.0)

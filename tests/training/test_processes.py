@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from flows.train import train_dataset
 from idpose_core.models.generator import Generator
 from idpose_core.training.config import resolve
+from idpose_core.training.journal import read_metrics
 from idpose_core.training.published import read_model
 from storage.objects import Store
 from tests.training.tiny import SETTINGS, set_options
@@ -58,6 +60,14 @@ STEPS = 12
 ENV = {**os.environ, "OMP_NUM_THREADS": "1"}  # tiny networks: more threads wait for each other
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """Model and record of a run."""
+
+    model: str
+    records: list[dict[str, Any]]
+
+
 def command(root: Path, **other: Any) -> list[str]:
     return ["train", "cars", "--root", str(root), "--json", *set_options(**other)]
 
@@ -73,11 +83,21 @@ def finish(root: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The model of a run that nothing disturbed, in a process of its own."""
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """What a run leaves that nothing disturbed, in a process of its own."""
     root = tmp_path_factory.mktemp("undisturbed")
     commit_world(Store(root))
-    return str(finish(root)["model"])
+    return Outcome(finish(root)["model"], records(root))
+
+
+def records(root: Path) -> list[dict[str, Any]]:
+    """What the run recorded, times apart."""
+    [run] = {path.split("/")[1] for path in Store(root).list("runs")}
+    times = ("triplets_per_second", "seconds_per_step")
+    return [
+        {key: value for key, value in row.items() if key not in times}
+        for row in read_metrics(Store(root), run)
+    ]
 
 
 def killed(root: Path, point: str, count: int) -> int:
@@ -91,14 +111,14 @@ def killed(root: Path, point: str, count: int) -> int:
 
 @pytest.mark.parametrize(("point", "count"), [("step", 6), ("checkpoint", 3)])
 def test_a_killed_run_goes_on_to_the_same_weights(
-    point: str, count: int, undisturbed: str, tmp_path: Path
+    point: str, count: int, undisturbed: Outcome, tmp_path: Path
 ) -> None:
     """After step 6, between two checkpoints; and between the two files of the second one."""
     commit_world(Store(tmp_path))
     assert killed(tmp_path, point, count) == -signal.SIGKILL
     found = finish(tmp_path)
     assert found["resumed_from"] == 4
-    assert found["model"] == undisturbed
+    assert Outcome(found["model"], records(tmp_path)) == undisturbed
 
 
 @pytest.mark.faults
@@ -107,15 +127,17 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     [("step", 1), ("step", 11), ("half-step", 9), ("half-step", 18), ("checkpoint", 1),
      ("checkpoint", 2), ("checkpoint", 4), ("checkpoint", 6), ("temporary", 2), ("temporary", 5)],
 )  # fmt: skip
-def test_killed_at_chosen_moments(point: str, count: int, undisturbed: str, tmp_path: Path) -> None:
+def test_killed_at_chosen_moments(
+    point: str, count: int, undisturbed: Outcome, tmp_path: Path
+) -> None:
     commit_world(Store(tmp_path))
     assert killed(tmp_path, point, count) == -signal.SIGKILL
-    assert finish(tmp_path)["model"] == undisturbed
+    assert Outcome(finish(tmp_path)["model"], records(tmp_path)) == undisturbed
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("seed", range(10))
-def test_killed_at_random_moments(seed: int, undisturbed: str, tmp_path: Path) -> None:
+def test_killed_at_random_moments(seed: int, undisturbed: Outcome, tmp_path: Path) -> None:
     """Twice in flight, each after a random time from its first step or checkpoint on."""
     commit_world(Store(tmp_path))
     kills, moment = 0, random.Random(seed)
@@ -131,7 +153,7 @@ def test_killed_at_random_moments(seed: int, undisturbed: str, tmp_path: Path) -
         time.sleep(moment.uniform(0, 1.5))
         running.send_signal(signal.SIGKILL)
         kills += running.wait() == -signal.SIGKILL
-    assert finish(tmp_path)["model"] == undisturbed
+    assert Outcome(finish(tmp_path)["model"], records(tmp_path)) == undisturbed
     assert kills
 
 
@@ -139,7 +161,7 @@ def test_killed_at_random_moments(seed: int, undisturbed: str, tmp_path: Path) -
     "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.faults)]
 )
 def test_asked_to_stop_it_saves_within_seconds(
-    number: signal.Signals, undisturbed: str, tmp_path: Path
+    number: signal.Signals, undisturbed: Outcome, tmp_path: Path
 ) -> None:
     commit_world(Store(tmp_path))
     running = subprocess.Popen(
@@ -158,7 +180,7 @@ def test_asked_to_stop_it_saves_within_seconds(
     if stopped["steps"] <= STEPS:
         found = finish(tmp_path)
         assert found["resumed_from"] == stopped["steps"]
-        assert found["model"] == undisturbed
+        assert found["model"] == undisturbed.model
 
 
 def test_two_processes_give_the_weights_of_one(tmp_path: Path) -> None:
