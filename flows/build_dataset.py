@@ -10,15 +10,14 @@ from typing import Any
 
 from flows.progress import Progress
 from flows.runners import Runner
-from flows.steps import instances, pose, sources, videos, views
+from flows.steps import instances, pose, rendered, sources, videos, views
 from flows.steps.context import Context
 from flows.steps.publish import publish
-from idpose_core.assembly.records import Clip, Video
+from idpose_core.assembly.records import Observed
 from idpose_core.assembly.splits import TEST, TRAIN
 from idpose_core.config import BuildConfig
 from storage.datasets import Committed
 from storage.objects import Store
-from storage.shards import Outcome
 
 
 @dataclass(frozen=True)
@@ -76,32 +75,34 @@ def build_dataset(
     build.needed = (pose.embed_stage(build),)
     pose.check_space(build)
 
-    found, clips, crops = (views.crop_views if views.is_view_set(build) else crop_videos)(build)
-    embedded = pose.embed(build, clips, crops)
+    seen = views.crop_views(build) if views.is_view_set(build) else crop_videos(build)
+    embedded = pose.embed(build, seen)
 
-    space_id, space = pose.pose_space(build, found, clips, embedded)
+    space_id, space = pose.pose_space(build, seen.videos, seen.clips, embedded)
     clusters = len(space.centroids)
     retrieval = {
-        split: pose.neighbours(build, split, clips, embedded, space_id, space)
+        split: pose.neighbours(build, split, seen.clips, embedded, space_id, space)
         for split in (TRAIN, TEST)
     }
     sampled = {
-        split: pose.triplets(build, split, clips, table, clusters)
+        split: pose.triplets(build, split, seen.clips, table, clusters)
         for split, table in retrieval.items()
     }
-    committed, statistics = publish(build, found, clips, retrieval, sampled, space_id, clusters)
+    committed, statistics = publish(
+        build, seen.videos, seen.clips, retrieval, sampled, space_id, clusters
+    )
     return BuildResult(committed, statistics, build.shards, build.damaged, build.seconds)
 
 
-def crop_videos(build: Context) -> tuple[list[Video], list[Clip], dict[str, Outcome]]:
-    """Detect the objects of every video, follow each one (a clip), and cut it out.
-
-    Returns:
-        The videos and clips, and the result that holds the crops of each clip.
-    """
+def crop_videos(build: Context) -> Observed:
+    """Detect the objects of every video, follow each one (a clip), and cut it out."""
     build.needed = (instances.detect_stage(build), *build.needed)
     found, annotations = sources.fetch_source(build)
     frames = instances.detect(build, found, annotations)
     videos.drop_repeated_footage(build, found, frames)
     clips = instances.link(build, found, frames, annotations)
-    return found, clips, instances.crop(build, found, clips)
+    crops = instances.crop(build, found, clips)
+    rendered.add_truth(found, clips)
+    brought = build.config.embedder.masks == "source"
+    masks = rendered.true_masks(build, found, clips, crops) if brought else {}
+    return Observed(found, clips, crops, masks)

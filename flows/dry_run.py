@@ -90,7 +90,8 @@ def estimate(config: BuildConfig, root: str) -> dict[str, Any]:
         build = Context(config, Store(root), runner, TerminalProgress())
         workers = runner.workers
     pose.embed_stage(build)
-    if views.is_view_set(build):
+    viewed = views.is_view_set(build)
+    if viewed:
         survey = _survey_views(build)
         stages = [survey.first]
     else:
@@ -98,12 +99,12 @@ def estimate(config: BuildConfig, root: str) -> dict[str, Any]:
         survey = _SURVEYS[config.source.kind](build)
         stages = [survey.first, _detecting(config, survey), _of_crops("crop", survey.frames)]
     frames = survey.frames
-    if config.embedder.masks == "grabcut":
+    if config.embedder.masks not in ("none", *(["source"] if viewed else [])):
         stages.append(_of_crops("mask", frames))
     stages.append(_of_crops("embed", frames))
     return {
         "dataset": config.name,
-        "unit": "objects" if views.is_view_set(build) else "files",
+        "unit": "objects" if viewed else "files",
         "files": survey.files,
         "unreadable": survey.files - survey.opened,
         "source_bytes": survey.source_bytes,

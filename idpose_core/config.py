@@ -254,7 +254,7 @@ class BuildConfig(Section):
 
 
 _RENDERED = ("rendered", "rendered-views")
-_WITH_MASKS = ("rendered-views",)
+_WITH_MASKS = ("rendered", "rendered-views")
 _NOT_CONTENT = (
     ("source", "path"),
     ("source", "annotations"),

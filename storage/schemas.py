@@ -46,6 +46,7 @@ CLIPS = pa.schema(
         _required("retryable", pa.bool_()),
         _required("frames", pa.int32()),  # frames in which the object was followed
         _required("crops", pa.int32()),  # of these, how many became crops
+        pa.field("identity", pa.string()),  # the object, across videos; null where unknown
     ]
 )
 

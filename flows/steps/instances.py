@@ -7,7 +7,6 @@ from typing import Any
 
 from flows.steps.annotations import Annotations, tracks_of
 from flows.steps.context import Context, usable
-from flows.steps.rendered import azimuth_of
 from flows.steps.weights import resolve_weights
 from idpose_core.assembly.records import Clip, Video
 from idpose_core.instances.filters import ClipFilters
@@ -122,11 +121,7 @@ def crop(build: Context, videos: Sequence[Video], clips: Sequence[Clip]) -> dict
     rows = rows_by_key(build, outcomes, columns)
     kept = usable(wanted, outcomes)
     for clip, outcome in kept:
-        video = media[clip.video_id]
-        clip.crops = [
-            {**row, "azimuth_deg": azimuth_of(video, row)}
-            for row in crops_with_places(rows[outcome.row_key], outcome)
-        ]
+        clip.crops = crops_with_places(rows[outcome.row_key], outcome)
     return {clip.clip_id: outcome for clip, outcome in kept}
 
 

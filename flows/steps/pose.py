@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from flows.steps.context import BuildError, Context, usable
 from flows.steps.weights import resolve_weights
-from idpose_core.assembly.records import Clip, Video, what_became
+from idpose_core.assembly.records import Clip, Observed, Video, what_became
 from idpose_core.assembly.retrieval import RETRIEVAL, Embedded, draw_triplets, retrieve
 from idpose_core.assembly.splits import TRAIN
 from idpose_core.config import ConfigError
@@ -24,7 +24,7 @@ from storage.parquet import from_parquet, to_parquet
 from storage.results import read_result, result
 from storage.shards import Item, Outcome, locate, read_rows
 
-VERSIONS = {"pose_space": 3, "retrieval": 2, "triplets": 1}
+VERSIONS = {"pose_space": 3, "retrieval": 3, "triplets": 1}
 _IN_MEMORY = 2 * 2**30  # features of more bytes than this are held in a temporary file
 
 
@@ -48,40 +48,44 @@ def embed_stage(build: Context) -> EmbedCrops:
     )
 
 
-def embed(
-    build: Context, clips: Sequence[Clip], crops: Mapping[str, Outcome]
-) -> dict[str, Outcome]:
+def embed(build: Context, seen: Observed) -> dict[str, Outcome]:
     """Mask and embed the crops of each clip."""
     stage = embed_stage(build)
-    wanted = [clip for clip in clips if clip.crops]
-    places = {clip.clip_id: locate(build.store, crops[clip.clip_id]) for clip in wanted}
-    kind = build.config.embedder.masks
+    wanted = [clip for clip in seen.clips if clip.crops]
     masks: Mapping[str, Outcome] = {}
-    if kind == "source":
-        masks = crops
-    elif stage.masked:
-        items = [
-            Item({"crops": crops[clip.clip_id].row_key}, places[clip.clip_id], clip.about)
-            for clip in wanted
-        ]
-        outcomes = build.run(MaskObjects(kind), items)
-        masks = {clip.clip_id: outcome for clip, outcome in usable(wanted, outcomes)}
+    if stage.masked:
+        masks = seen.masks or _find_masks(build, wanted, seen.crops)
         wanted = [clip for clip in wanted if clip.clip_id in masks]
     items = []
     for clip in wanted:
-        mask = masks.get(clip.clip_id)
-        row = {"crops": crops[clip.clip_id].row_key, "masks": mask.row_key if mask else None}
+        crops, mask = seen.crops[clip.clip_id], masks.get(clip.clip_id)
+        row = {"crops": crops.row_key, "masks": mask.row_key if mask else None}
         place = {
-            "crops": places[clip.clip_id],
+            "crops": locate(build.store, crops),
             "masks": locate(build.store, mask) if mask else None,
         }
         items.append(Item(row, place, clip.about))
     outcomes = build.run(stage, items)
     embedded = {clip.clip_id: outcome for clip, outcome in usable(wanted, outcomes)}
-    for clip in clips:
+    for clip in seen.clips:
         if clip.clip_id not in embedded:
             clip.crops = ()
     return embedded
+
+
+def _find_masks(
+    build: Context, clips: Sequence[Clip], crops: Mapping[str, Outcome]
+) -> dict[str, Outcome]:
+    items = [
+        Item(
+            {"crops": crops[clip.clip_id].row_key},
+            locate(build.store, crops[clip.clip_id]),
+            clip.about,
+        )
+        for clip in clips
+    ]
+    outcomes = build.run(MaskObjects(build.config.embedder.masks), items)
+    return {clip.clip_id: outcome for clip, outcome in usable(clips, outcomes)}
 
 
 def check_space(build: Context) -> None:
@@ -170,7 +174,10 @@ def neighbours(
     if not mine:
         return RETRIEVAL.empty_table()
     triplets = build.config.triplets
-    settings = [space_id, triplets.top_k, triplets.mutual, triplets.min_similarity]
+    known = sorted(
+        (embedded[clip.clip_id].row_key, clip.identity) for clip in mine if clip.identity
+    )
+    settings = [space_id, triplets.top_k, triplets.mutual, triplets.min_similarity, known]
     key = _key(build, "retrieval", mine, embedded, *settings)
 
     def search() -> bytes:
@@ -206,8 +213,8 @@ def load_features(
     build: Context, clips: Sequence[Clip], embedded: Mapping[str, Outcome]
 ) -> Embedded:
     """The features of the clips' crops, sorted by crop id."""
-    video_of = {crop["crop_id"]: clip.video_id for clip in clips for crop in clip.crops}
-    ids = sorted(video_of)
+    clip_of = {crop["crop_id"]: clip for clip in clips for crop in clip.crops}
+    ids = sorted(clip_of)
     place = {crop_id: row for row, crop_id in enumerate(ids)}
     features: np.ndarray | None = None
     outcomes = [embedded[clip.clip_id] for clip in clips]
@@ -219,7 +226,8 @@ def load_features(
             features[place[row["crop_id"]]] = feature
     if features is None:
         raise BuildError("no crop was embedded")
-    return Embedded(ids, [video_of[crop_id] for crop_id in ids], features)
+    of = [clip_of[crop_id] for crop_id in ids]
+    return Embedded(ids, [c.video_id for c in of], [c.identity for c in of], features)
 
 
 def _matrix(rows: int, columns: int) -> np.ndarray:

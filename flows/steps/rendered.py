@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from flows.steps.annotations import Annotations
-from flows.steps.context import Context
-from idpose_core.assembly.records import Video
+from flows.steps.context import Context, usable
+from idpose_core.assembly.records import Clip, Video
 from idpose_core.config import ConfigError
 from idpose_core.datasets.rendered.clips import ClipSettings
+from idpose_core.datasets.rendered.families import model_name
 from idpose_core.datasets.rendered.splits import training_and_test
-from idpose_core.datasets.rendered.truth import SCHEMA, annotations_csv
+from idpose_core.datasets.rendered.truth import SCHEMA, annotations_csv, sighting_in
 from idpose_core.datasets.rendered.videos import video_name
-from idpose_core.instances.boxes import Box, iou
-from idpose_core.stages.link import BOX_NAMES
+from idpose_core.stages.mask import TrueMasks
 from idpose_core.stages.render import RenderVideos, media_path, restore_media
 from idpose_core.video.annotations import read_annotations
 from storage.reasons import Status
-from storage.shards import Item, Outcome, read_rows
+from storage.shards import Item, Outcome, locate, read_rows
 
 OWN = "own"
-_MIN_IOU = 0.5
 
 
 def render_stage(build: Context) -> RenderVideos:
@@ -85,7 +85,7 @@ def fetch_rendered(build: Context) -> list[Video]:
         raise ConfigError("source.kind=rendered needs a local root: its videos are read as files")
     stage, scenes, items = render_stage(build), wanted_scenes(build), render_items(build)
     outcomes = build.run(stage, items)
-    columns = [name for name in stage.columns.names if name != "video"]
+    columns = [name for name in stage.columns.names if name not in ("video", "mask_png")]
     found = {outcome.row_key: truth for outcome, truth in read_rows(build.store, outcomes, columns)}
     _restore(build, stage, items, [found.get(outcome.row_key) for outcome in outcomes])
     return [
@@ -107,16 +107,50 @@ def own_annotations(build: Context, videos: Sequence[Video]) -> Annotations:
     return Annotations(found.tracks)
 
 
-def azimuth_of(video: Video, crop: Mapping[str, Any]) -> float | None:
-    """The true azimuth in degrees of the object in a crop; None where the truth knows none."""
-    box = Box(*(crop[edge] for edge in BOX_NAMES))
-    overlaps = [
-        (iou(box, Box(*(seen[edge] for edge in BOX_NAMES))), seen["azimuth_deg"])
-        for seen in video.truth
-        if seen["timestamp_ms"] == crop["timestamp_ms"] and seen["xmin"] is not None
+def add_truth(videos: Sequence[Video], clips: Sequence[Clip]) -> None:
+    """Give each clip what the truth of its video tells: which object it shows, and its pose."""
+    of_video = {video.video_id: video for video in videos if video.truth}
+    for clip in clips:
+        if clip.crops and clip.video_id in of_video:
+            truth = of_video[clip.video_id].truth
+            seen = [sighting_in(crop, truth) for crop in clip.crops]
+            clip.identity = _most_seen(seen)
+            clip.crops = [
+                {**crop, **{name: told[name] for name in ("azimuth_deg", "elevation_deg")}}
+                if told
+                else crop
+                for crop, told in zip(clip.crops, seen, strict=True)
+            ]
+
+
+def _most_seen(seen: Sequence[Mapping[str, Any] | None]) -> str | None:
+    """The object of most crops: a clip whose object changed on the way is named by the longer part.
+
+    None where the truth knows of no object in any of them.
+    """
+    names = Counter(model_name(told["class_name"], told["model"]) for told in seen if told)
+    return min(names, key=lambda name: (-names[name], name), default=None)
+
+
+def true_masks(
+    build: Context, videos: Sequence[Video], clips: Sequence[Clip], crops: Mapping[str, Outcome]
+) -> dict[str, Outcome]:
+    """The world's own masks of the crops of each clip."""
+    truth = {video.video_id: video.truth_outcome for video in videos if video.truth_outcome}
+    wanted = [clip for clip in clips if clip.crops]
+    items = [
+        Item(
+            {"crops": crops[clip.clip_id].row_key, "truth": truth[clip.video_id].row_key},
+            {
+                "crops": locate(build.store, crops[clip.clip_id]),
+                "truth": locate(build.store, truth[clip.video_id]),
+            },
+            clip.about,
+        )
+        for clip in wanted
     ]
-    overlap, azimuth = max(overlaps, default=(0.0, None))
-    return azimuth if overlap >= _MIN_IOU else None
+    outcomes = build.run(TrueMasks(), items)
+    return {clip.clip_id: outcome for clip, outcome in usable(wanted, outcomes)}
 
 
 def _video(
@@ -132,7 +166,7 @@ def _video(
     video.path = str(build.store.local_path(media_path(video.media_sha256)))
     video.duration_ms = round(1000 * rendered.seconds)
     video.width, video.height = rendered.width, rendered.height
-    video.truth = truth
+    video.truth, video.truth_outcome = truth, outcome
     return video
 
 

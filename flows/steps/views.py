@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 from flows.steps.context import Context, usable
 from flows.steps.instances import crops_with_places, rows_by_key
-from idpose_core.assembly.records import Clip, Video
+from idpose_core.assembly.records import Clip, Observed, Video
 from idpose_core.config import VIEW_SETS, ConfigError
 from idpose_core.datasets.rendered.view_set import RenderedViewSet
 from idpose_core.datasets.views import ViewedObject, ViewSet
 from idpose_core.stages.views import STEP_MS, CropViews
-from storage.shards import Item, Outcome
+from storage.shards import Item
 
 
 def is_view_set(build: Context) -> bool:
@@ -49,12 +49,8 @@ def view_items(objects: Sequence[ViewedObject]) -> list[Item]:
     ]
 
 
-def crop_views(build: Context) -> tuple[list[Video], list[Clip], dict[str, Outcome]]:
-    """Make every object one video with one clip, and each of its views a crop.
-
-    Returns:
-        The records, and the result that holds the crops of each clip.
-    """
+def crop_views(build: Context) -> Observed:
+    """Make every object one video with one clip, and each of its views a crop."""
     stage = views_stage(build)
     objects = list_objects(stage)
     outcomes = build.run(stage, view_items(objects))
@@ -85,12 +81,14 @@ def crop_views(build: Context) -> tuple[list[Video], list[Clip], dict[str, Outco
             frames=len(found),
             split=video.split or "",
             observations=(),
+            identity=video.video_id,
             crops=crops_with_places(found, outcome),
             media_sha256=video.media_sha256,
         )
         clips.append(clip)
         crops[clip.clip_id] = outcome
-    return videos, clips, crops
+    masks = crops if build.config.embedder.masks == "source" else {}
+    return Observed(videos, clips, crops, masks)
 
 
 def _rendered(build: Context) -> ViewSet:

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from storage.reasons import Status
+from storage.shards import Outcome
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Video:
         name: What annotations call it; by default the stem of ``source_uri``.
         licence: Its own, where the source names one.
         truth: Rows of the rendered world's truth; empty for videos of the real one.
+        truth_outcome: Where these rows lie, with the masks.
     """
 
     source_uri: str
@@ -39,6 +41,7 @@ class Video:
     name: str = ""
     licence: str | None = None
     truth: Sequence[Mapping[str, Any]] = ()
+    truth_outcome: Outcome | None = None
 
     @property
     def annotated_as(self) -> str:
@@ -60,6 +63,8 @@ class Clip:
     """One object followed through a span of one video.
 
     Attributes:
+        identity: The object that is seen, across clips and videos; None where the source does not
+            know. A pose picture never shows the target's own.
         observations: Rows of the link stage: time stamp, class, score and box of each frame.
         crops: Rows of the crop or views stage without the pictures, each with its picture's place.
         media_sha256: Of its video.
@@ -76,6 +81,7 @@ class Clip:
     observations: Sequence[Mapping[str, Any]]
     status: Status = Status.OK
     detail: str | None = None
+    identity: str | None = None
     crops: Sequence[Mapping[str, Any]] = ()
     media_sha256: str | None = None
 
@@ -88,6 +94,23 @@ class Clip:
     def reject(self, status: Status, detail: str | None) -> None:
         """Keep the record, with the reason why nothing comes of it."""
         self.status, self.detail = status, detail
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a source gave, up to the crops.
+
+    Attributes:
+        videos: Every input, the unusable ones included.
+        clips: Every object that was followed, the rejected ones included.
+        crops: For each good clip the result that holds its pictures.
+        masks: The same for its masks, where the source brings them.
+    """
+
+    videos: Sequence[Video]
+    clips: Sequence[Clip]
+    crops: Mapping[str, Outcome]
+    masks: Mapping[str, Outcome]
 
 
 def reject_videos_without_clips(videos: Sequence[Video], clips: Sequence[Clip]) -> None:

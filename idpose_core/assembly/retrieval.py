@@ -30,10 +30,15 @@ RETRIEVAL = pa.schema(
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """The crops of one split, sorted by crop id, with their features float16 [N, D]."""
+    """The crops of one split, sorted by crop id, with their features float16 [N, D].
+
+    Attributes:
+        identities: Which object each crop shows, None where unknown.
+    """
 
     crop_ids: Sequence[str]
     video_ids: Sequence[str]
+    identities: Sequence[str | None]
     features: Features
 
 
@@ -46,6 +51,7 @@ def retrieve(space: PoseSpace, split: Embedded, triplets: TripletsConfig) -> pa.
         split.video_ids,
         split.crop_ids,
         top_k=triplets.top_k,
+        identities=split.identities,
         min_similarity=triplets.min_similarity,
         mutual=triplets.mutual,
     )

@@ -59,6 +59,7 @@ def clips_table(clips: Sequence[Clip]) -> pa.Table:
             "retryable": clip.status.retryable,
             "frames": clip.frames,
             "crops": len(clip.crops),
+            "identity": clip.identity,
         }
         for clip in sorted(clips, key=lambda c: c.clip_id)
     ]

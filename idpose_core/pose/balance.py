@@ -174,7 +174,8 @@ def check_invariants(
         triplets: columns of the triplets table, all of one length: id_crop, pose_crop,
             target_crop, split, id_cluster, pose_cluster; optionally triplet_id, clip_id,
             pose_clip_id, video_id, pose_video_id, id_ms, target_ms, pose_ms.
-        crops: columns of the crops table: crop_id, clip_id, video_id, split, timestamp_ms.
+        crops: columns of the crops table: crop_id, clip_id, video_id, split, timestamp_ms;
+            optionally identity, which object is seen, None where unknown.
         min_gap_ms: least time between ID and target picture; 0 for multi-view sets, where they
             need only be different crops.
         pools: for each split the int64 [M, M] pairs that the capped assignment left; without it
@@ -202,6 +203,10 @@ def check_invariants(
     gap = np.abs(own["timestamp_ms"].astype(np.int64) - target["timestamp_ms"].astype(np.int64))
     found.rows(gap < min_gap_ms, f"ID and target are less than {min_gap_ms} ms apart")
     found.rows(pose["video_id"] == target["video_id"], "pose comes from the target's own video")
+    if "identity" in crops:
+        pairs = zip(pose["identity"].tolist(), target["identity"].tolist(), strict=True)
+        same = np.asarray([shown is not None and shown == wanted for shown, wanted in pairs], bool)
+        found.rows(same, "pose shows the target's own object")
     for role, columns in roles.items():
         found.rows(columns["split"] != triplets["split"], f"{role} crop is of another split")
     _check_copies(found, triplets, roles)

@@ -1,13 +1,14 @@
 """Nearest neighbours by pose feature among the crops of other videos.
 
 The pose picture of a triplet is the nearest neighbour of its target among *other videos* (paper,
-section 3.1); excluding only the target's own clip would find the same object again.
+section 3.1); excluding only the target's own clip would find the same object again. Where it is
+known which object a clip shows, its other videos are excluded as well.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from idpose_core.pose.space import Features, Float32, Float64, Int32, Texts, widen
 
 Rows = npt.NDArray[np.intp]
+Identities = Sequence[str | None]
 
 _QUERIES_PER_BLOCK = 256
 _CANDIDATES_PER_BLOCK = 512
@@ -45,18 +47,19 @@ def nearest_in_other_videos(
     crop_ids: Texts,
     *,
     top_k: int,
+    identities: Identities | None = None,
     shortlist: int = 100,
     min_similarity: float | None = None,
     mutual: bool = False,
     exhaustive_below: int = 4096,
 ) -> Neighbours:
-    """Find each crop's nearest neighbours by cosine among the crops of other videos.
+    """Find each crop's nearest neighbours by cosine among the crops of other videos and objects.
 
     Up to `exhaustive_below` crops every pair is compared by the full features. Above, the
     `shortlist` nearest by the projection (an exhaustive inner-product search too, from which the
-    crop's own video is masked out, so that long videos take no place in it) are re-ranked by the
-    full features. Equal similarities are ordered by crop id. Sums are exact (see `space.widen`),
-    so neither the order of rows nor the number of threads enters. Call it once per split.
+    crop's own video and object are masked out, so that they take no place in it) are re-ranked by
+    the full features. Equal similarities are ordered by crop id. Sums are exact (`space.widen`), so
+    neither the order of rows nor the number of threads enters. Call it once per split.
 
     Args:
         features: float16 or float32 [N, D], rows of unit length. A row of zeros has no pose: it
@@ -65,6 +68,8 @@ def nearest_in_other_videos(
         video_ids: the N video ids.
         crop_ids: the N crop ids, all different; their order does not matter.
         top_k: neighbours wanted: 1 as in the paper, 5 for more diverse pairs.
+        identities: which object each crop shows, None where unknown; crops of one known object
+            are no neighbours, whatever their videos.
         shortlist: candidates that are re-ranked, at least top_k.
         min_similarity: neighbours below this cosine are left out.
         mutual: keep p for t only if t is also among the top_k of p.
@@ -77,16 +82,16 @@ def nearest_in_other_videos(
         ValueError: shapes that do not agree, repeated crop ids, shortlist < top_k, or features
             that are not finite or not of unit length.
     """
-    _check_input(features, projected, video_ids, crop_ids)
+    _check_input(features, projected, video_ids, crop_ids, identities)
     if not 1 <= top_k <= shortlist:
         raise ValueError(f"need 1 <= top_k <= shortlist, got top_k={top_k}, shortlist={shortlist}")
     by_id = np.argsort(np.asarray(crop_ids, dtype=np.str_), kind="stable")
-    video = np.unique(np.asarray(video_ids, dtype=np.str_), return_inverse=True)[1]
+    groups = _groups(video_ids, identities)
     # From here on "rows" are positions in `usable`: ordered by crop id, so ties resolve by index.
     usable = by_id[_has_length(features)[by_id]]
     found = np.full((len(usable), top_k), -1, np.int64)
     cosine = np.full((len(usable), top_k), np.nan, np.float32)
-    search = _Search(features, usable, video[usable])
+    search = _Search(features, usable, groups[:, usable])
     blocks = (
         search.exhaustive(top_k)
         if len(usable) <= exhaustive_below
@@ -111,6 +116,7 @@ def full_search_agreement(
     video_ids: Texts,
     crop_ids: Texts,
     *,
+    identities: Identities | None = None,
     rows: int = 200,
     min_similarity: float | None = None,
     tolerance: float = 1e-5,
@@ -126,6 +132,7 @@ def full_search_agreement(
         features: float16 or float32 [N, D], as given there.
         video_ids: the N video ids.
         crop_ids: the N crop ids; the sample is the first `rows` by their hash.
+        identities: as given there.
         rows: size of the sample.
         min_similarity: as given there.
         tolerance: largest difference of cosine that counts as equal.
@@ -137,14 +144,14 @@ def full_search_agreement(
     sample = np.asarray(sorted(range(len(digests)), key=digests.__getitem__)[:rows], dtype=np.intp)
     if not len(sample):
         return 1.0
-    videos = np.asarray(video_ids, dtype=np.str_)
+    groups = _groups(video_ids, identities)
     cosine = np.empty((len(sample), len(features)), np.float64)
     queries = features[sample].astype(np.float64)
     for start in range(0, len(features), _CANDIDATES_PER_BLOCK):
         block = features[start : start + _CANDIDATES_PER_BLOCK].astype(np.float64)
         cosine[:, start : start + len(block)] = queries @ block.T
     has_length = _has_length(features)
-    cosine[videos[sample][:, None] == videos[None, :]] = -np.inf
+    cosine[_shared(groups[:, sample], groups)] = -np.inf
     cosine[:, ~has_length] = -np.inf
     cosine[~has_length[sample]] = -np.inf
     if min_similarity is not None:
@@ -160,18 +167,18 @@ def full_search_agreement(
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """The usable rows: `usable[i]` is row i's place in `features`, `video[i]` its video."""
+    """The usable rows: `usable[i]` is row i's place in `features`, `groups[:, i]` its groups."""
 
     features: Features
     usable: Rows
-    video: Rows
+    groups: Rows
 
     def exhaustive(self, top_k: int) -> Iterator[tuple[Rows, Rows, Float32]]:
         """Yield (queries, neighbours, similarities) by comparing all pairs."""
         everything = np.arange(len(self.usable))
         for queries in self._query_blocks():
             cosine = self._cosine(queries, everything)
-            cosine[self.video[queries][:, None] == self.video[None, :]] = -np.inf
+            cosine[_shared(self.groups[:, queries], self.groups)] = -np.inf
             candidates = np.broadcast_to(everything, cosine.shape)
             yield queries, *_best(candidates, cosine, top_k)
 
@@ -190,21 +197,21 @@ class _Search:
             yield queries, *_best(candidates, cosine, top_k)
 
     def _query_blocks(self) -> Iterator[Rows]:
-        by_video = np.argsort(self.video, kind="stable")
+        by_video = np.argsort(self.groups[0], kind="stable")
         for start in range(0, len(by_video), _QUERIES_PER_BLOCK):
             yield by_video[start : start + _QUERIES_PER_BLOCK]
 
     def _shortlist(
         self, projected: Float64, queries: Rows, shortlist: int
     ) -> tuple[Rows, npt.NDArray[np.bool_]]:
-        """Return the candidates of each query, ascending, and whether each is of another video."""
+        """Return the candidates of each query, ascending, and whether each may be taken."""
         candidates = np.empty((len(queries), min(shortlist, len(projected))), np.intp)
         possible = np.empty(candidates.shape, np.bool_)
         step = max(1, _SHORTLIST_CELLS // len(projected))
         for start in range(0, len(queries), step):
             part = queries[start : start + step]
             scores = projected[part] @ projected.T
-            scores[self.video[part][:, None] == self.video[None, :]] = -np.inf
+            scores[_shared(self.groups[:, part], self.groups)] = -np.inf
             best = torch.topk(torch.from_numpy(scores), candidates.shape[1], dim=1).indices.numpy()
             best.sort(axis=1)
             candidates[start : start + step] = best
@@ -220,6 +227,23 @@ class _Search:
             right = widen(self.features[self.usable[part]])
             cosine[:, start : start + len(part)] = left @ right.T
         return cosine
+
+
+def _groups(video_ids: Texts, identities: Identities | None) -> Rows:
+    """Return numbers [2, N] of each row's video and object; an unknown object is one of its own."""
+    video = np.unique(np.asarray(video_ids, dtype=np.str_), return_inverse=True)[1]
+    object_ = -1 - np.arange(len(video))
+    if identities is not None:
+        known = np.asarray([identity is not None for identity in identities], np.bool_)
+        names = np.asarray([name for name in identities if name is not None], dtype=np.str_)
+        object_[known] = np.unique(names, return_inverse=True)[1]
+    return np.stack([video.astype(np.intp), object_.astype(np.intp)])
+
+
+def _shared(queries: Rows, candidates: Rows) -> npt.NDArray[np.bool_]:
+    """Return bool [queries, candidates], whether two rows have a group in common."""
+    video, object_ = (a[:, None] == b[None, :] for a, b in zip(queries, candidates, strict=True))
+    return np.asarray(video | object_, dtype=np.bool_)
 
 
 def _best(candidates: Rows, cosine: Float32, top_k: int) -> tuple[Rows, Float32]:
@@ -248,7 +272,15 @@ def _drop(found: npt.NDArray[np.int64], cosine: Float32, dropped: npt.NDArray[np
     cosine[:] = np.take_along_axis(cosine, order, axis=1)
 
 
-def _check_input(features: Features, projected: Float32, video_ids: Texts, crop_ids: Texts) -> None:
+def _check_input(
+    features: Features,
+    projected: Float32,
+    video_ids: Texts,
+    crop_ids: Texts,
+    identities: Identities | None,
+) -> None:
+    if identities is not None and len(identities) != len(crop_ids):
+        raise ValueError(f"{len(identities)} identities for {len(crop_ids)} crops")
     lengths = {len(features), len(projected), len(video_ids), len(crop_ids)}
     if features.ndim != 2 or projected.ndim != 2 or len(lengths) != 1:
         raise ValueError(

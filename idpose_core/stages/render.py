@@ -30,18 +30,18 @@ class RenderVideos(RowStage):
     settings_of_clips: ClipSettings
 
     name: ClassVar[str] = "render"
-    version: ClassVar[int] = WORLD_VERSION
+    version: ClassVar[int] = 2
     shard_rows: ClassVar[int] = 2
     columns: ClassVar[pa.Schema] = pa.schema(
         [
             pa.field("media_sha256", pa.string()),
-            *(pa.field(f.name, f.type) for f in SCHEMA if f.name != "mask_png"),
+            *(pa.field(f.name, f.type) for f in SCHEMA),
         ]
     )
 
     def settings(self) -> Mapping[str, Any]:
         """Everything that the pictures depend on."""
-        return asdict(self.settings_of_clips)
+        return {**asdict(self.settings_of_clips), "world": WORLD_VERSION}
 
     def compute(
         self, row: Mapping[str, Any], location: Mapping[str, Any]
@@ -53,8 +53,7 @@ class RenderVideos(RowStage):
             truth = render_video(path, self.settings_of_clips, row["model"], row["scene"])
             data = path.read_bytes()
         Store(location["root"]).publish(media_path(sha256(data)), data)
-        seen = [{k: v for k, v in row.items() if k != "mask_png"} for row in truth]
-        return [{**sighting, "media_sha256": sha256(data)} for sighting in seen]
+        return [{**sighting, "media_sha256": sha256(data)} for sighting in truth]
 
 
 def media_path(media_sha256: str) -> str:

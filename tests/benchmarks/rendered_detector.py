@@ -23,9 +23,9 @@ from typing import Any
 import pyarrow as pa
 
 from idpose_core.datasets.rendered.clips import Clip, ClipSettings
-from idpose_core.datasets.rendered.detector import TruthfulFrame, box_of_row, read_frames
+from idpose_core.datasets.rendered.detector import TruthfulFrame, read_frames
 from idpose_core.datasets.rendered.splits import models_of
-from idpose_core.datasets.rendered.truth import SCHEMA, write_table
+from idpose_core.datasets.rendered.truth import SCHEMA, box_of_row, write_table
 from idpose_core.datasets.rendered.videos import render_video, video_name
 from idpose_core.instances.boxes import FrameDetections, iou
 from idpose_core.instances.detector_training import detection_quality

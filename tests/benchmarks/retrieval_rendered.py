@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from idpose_core.datasets.rendered.detector import box_of_row, read_frames
+from idpose_core.datasets.rendered.detector import read_frames
 from idpose_core.datasets.rendered.splits import models_of
+from idpose_core.datasets.rendered.truth import box_of_row
 from idpose_core.datasets.rendered.videos import WORLD_VERSION, write_rendered_videos
 from idpose_core.datasets.rendered.views import rendered_views
 from idpose_core.instances.cropping import crop_square

@@ -20,6 +20,9 @@ def check_dataset(store: Store, dataset: str) -> None:
     manifest = read_manifest(store, dataset)
     assert verify(store, manifest) == []
     crops, triplets = (columns(store, manifest, table) for table in ("crops", "triplets"))
+    clips = read_table(store, manifest, "clips").to_pylist()
+    shown = {clip["clip_id"]: clip.get("identity") for clip in clips}
+    crops["identity"] = np.asarray([shown[clip] for clip in crops["clip_id"].tolist()], object)
     options = manifest["config"]["triplets"]
     violations = check_invariants(
         triplets,
@@ -56,6 +59,8 @@ def neighbour_agreement(
         cosine = matrix @ matrix[row]
         cosine[crops["video_id"] == crops["video_id"][row]] = -np.inf
         cosine[crops["split"] != crops["split"][row]] = -np.inf
+        if crops["identity"][row] is not None:
+            cosine[crops["identity"] == crops["identity"][row]] = -np.inf
         agree.append(np.sort(cosine)[-top_k] - cosine[pose] <= 1e-6)
     return float(np.mean(agree)) if agree else 1.0
 

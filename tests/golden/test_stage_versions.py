@@ -16,18 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from flows.build_dataset import build_dataset
 from flows.progress import TerminalProgress
 from idpose_core.config import parse_config
 from idpose_core.pose.space import PoseSpace
-from idpose_core.stages.crop import decode_png
+from idpose_core.stages.crop import decode_png, encode_png
+from idpose_core.stages.mask import TrueMasks
 from idpose_core.stages.views import CropViews
 from storage.datasets import read_manifest, read_table
 from storage.digests import digest, sha256
 from storage.objects import Store
-from storage.parquet import from_parquet
+from storage.parquet import from_parquet, to_parquet
 from tests.flows.builds import InThisProcess
 from tests.worlds.discs import Discs
 
@@ -85,7 +87,10 @@ def stage_digests() -> dict[str, dict[str, Any]]:
     outputs["triplets"] = sorted(
         digest(rounded(row)) for row in read_table(store, manifest, "triplets").to_pylist()
     )
-    versions = {**manifest["stages"], "views": CropViews.version}
+    versions = {
+        **manifest["stages"], "views": CropViews.version, "true-mask": TrueMasks.version
+    }  # fmt: skip
+    outputs["true-mask"] = [digest(rounded(without_keys(row))) for row in true_masks(store)]
     outputs["views"] = [digest(rounded(without_keys(row))) for row in viewed_crops()]
     return {
         stage: {"version": versions[stage], "digest": digest(output)}
@@ -97,6 +102,25 @@ def viewed_crops() -> Iterator[dict[str, Any]]:
     """Crops of a set whose views are cut around the box, and of one whose views are taken whole."""
     for whole in (False, True):
         yield from CropViews(Discs(whole=whole), 64, 1.25).compute({"object": "disc-1"}, {})
+
+
+def true_masks(store: Store) -> Sequence[dict[str, Any]]:
+    """Masks of two crops: of the first there is a truth, a disc; of the second there is none."""
+    mask = np.zeros((60, 80), np.uint8)
+    mask[15:45, 20:50] = np.hypot(*np.mgrid[-14.5:15, -14.5:15]) < 15
+    box = {"xmin": 0.25, "xmax": 0.625, "ymin": 0.25, "ymax": 0.75}
+    crop = {
+        **box, "transform": [16, 11, 38, 64], "frame_width": 80, "frame_height": 60,
+        "image": {"bytes": encode_png(np.full((64, 64, 3), 90, np.uint8)), "path": None},
+    }  # fmt: skip
+    crops = [{**crop, "crop_id": f"crop-{time}", "timestamp_ms": time} for time in (0, 1000)]
+    truth = [{**box, "timestamp_ms": 0, "mask_png": encode_png(mask * 255)}]
+    places = {}
+    for name, rows in (("crops", crops), ("truth", truth)):
+        store.publish(f"golden/{name}.parquet", to_parquet(pa.Table.from_pylist(rows)))
+        place = {"shard": f"golden/{name}.parquet", "first_row": 0, "rows": len(rows)}
+        places[name] = {"root": store.location, **place}
+    return [dict(row) for row in TrueMasks().compute({}, places)]
 
 
 def shard_rows(store: Store, stage: str) -> Iterator[str]:

@@ -167,6 +167,15 @@ def test_each_violation_is_found(column: str, row: int, value: object, message: 
     assert any(re.search(message, text) for text in found), found
 
 
+def test_a_pose_picture_of_the_targets_own_object_is_found() -> None:
+    seen = {"a": "x", "b": "x", "c": None, "d": None}
+    objects = np.asarray([seen[clip] for clip in CROPS["clip_id"].tolist()], dtype=object)
+    found = check_invariants(TRIPLETS, crops={**CROPS, "identity": objects}, pools=POOLS)
+    assert found == ["pose shows the target's own object: 1 rows, the first is t0"]
+    unknown = np.full(len(objects), None, dtype=object)
+    assert check_invariants(TRIPLETS, crops={**CROPS, "identity": unknown}, pools=POOLS) == []
+
+
 def test_violations_of_the_crops_and_of_the_whole_are_found() -> None:
     assert any(
         "less than 1001 ms" in v for v in check_invariants(TRIPLETS, crops=CROPS, min_gap_ms=1001)

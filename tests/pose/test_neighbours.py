@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -39,9 +41,14 @@ def projection(features: np.ndarray) -> np.ndarray:
 
 
 def reference(
-    features: np.ndarray, videos: np.ndarray, names: np.ndarray, top_k: int
+    features: np.ndarray,
+    videos: np.ndarray,
+    names: np.ndarray,
+    top_k: int,
+    objects: Sequence[str | None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One query at a time, one candidate at a time, in float64."""
+    objects = objects or [None] * len(features)
     wide = features.astype(np.float64)
     indices = np.full((len(wide), top_k), -1)
     cosine = np.full((len(wide), top_k), np.nan)
@@ -50,6 +57,7 @@ def reference(
             (-round(float(wide[query] @ wide[other]), 7), names[other], other)
             for other in range(len(wide))
             if videos[other] != videos[query]
+            and (objects[query] is None or objects[other] != objects[query])
         )
         for rank, (negative, _, other) in enumerate(found[:top_k]):
             indices[query, rank], cosine[query, rank] = other, -negative
@@ -69,6 +77,52 @@ def test_neighbours_equal_a_full_search(exhaustive_below: int) -> None:
     assert agree.mean() >= 0.99
     assert np.mean(found.indices == indices) >= 0.99
     assert full_search_agreement(found, features, videos, names, rows=200) >= 0.99
+
+
+def objects_of(videos: np.ndarray) -> list[str | None]:
+    """Three videos of an object, as v0, v10, v20; of some nothing is known."""
+    return [None if video[-1] in "37" else f"object {video[-1]}" for video in videos.tolist()]
+
+
+@BOTH_PATHS
+def test_videos_of_a_known_object_are_left_out_too(exhaustive_below: int) -> None:
+    features, videos, names = crops(350, 30)
+    objects = objects_of(videos)
+    # The hard case: crops of one object are nearer to each other than to anything else.
+    look = {
+        name: np.random.default_rng(i).standard_normal(200) for i, name in enumerate(set(objects))
+    }
+    features = unit(features + 0.2 * np.stack([look[name] for name in objects]))
+    found = nearest_in_other_videos(
+        features,
+        projection(features),
+        videos,
+        names,
+        top_k=5,
+        identities=objects,
+        exhaustive_below=exhaustive_below,
+    )
+    indices, cosine = reference(features, videos, names, 5, objects)
+    assert np.mean(found.indices == indices) >= 0.99
+    assert np.mean(np.all(np.abs(found.similarity - cosine) < 1e-5, axis=1)) >= 0.99
+    agreement = full_search_agreement(found, features, videos, names, identities=objects, rows=200)
+    assert agreement >= 0.99
+    assert full_search_agreement(found, features, videos, names, rows=200) < 0.5
+    for query, row in enumerate(found.indices.tolist()):
+        assert objects[query] is None or objects[query] not in {objects[other] for other in row}
+
+
+def test_objects_of_which_nothing_is_known_change_nothing() -> None:
+    features, videos, names = crops(200, 12)
+    arguments = (features, projection(features), videos, names)
+    plain = nearest_in_other_videos(*arguments, top_k=3)
+    unknown = nearest_in_other_videos(*arguments, top_k=3, identities=[None] * 200)
+    alone = nearest_in_other_videos(*arguments, top_k=3, identities=videos.tolist())
+    for other in (unknown, alone):
+        np.testing.assert_array_equal(other.indices, plain.indices)
+        np.testing.assert_array_equal(other.similarity, plain.similarity)
+    everywhere = nearest_in_other_videos(*arguments, top_k=3, identities=["one"] * 200)
+    assert np.all(everywhere.indices == -1)
 
 
 def test_agreement_notices_wrong_neighbours() -> None:
@@ -211,6 +265,8 @@ def test_bad_input_is_refused() -> None:
     projected = projection(features)
     with pytest.raises(ValueError, match="same rows"):
         nearest_in_other_videos(features, projected[:-1], videos, names, top_k=1)
+    with pytest.raises(ValueError, match="9 identities for 10 crops"):
+        nearest_in_other_videos(features, projected, videos, names, top_k=1, identities=[None] * 9)
     with pytest.raises(ValueError, match="not unique"):
         nearest_in_other_videos(features, projected, videos, np.full(10, "x"), top_k=1)
     with pytest.raises(ValueError, match="top_k"):

@@ -19,8 +19,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from idpose_core.datasets.rendered.splits import models_of
+from idpose_core.datasets.rendered.truth import box_of_row
 from idpose_core.datasets.rendered.videos import write_rendered_videos
-from idpose_core.instances.boxes import Box
 from idpose_core.instances.detector_training import LabelledFrame, train_detector
 from idpose_core.instances.small_faster_rcnn import save_small_faster_rcnn
 from idpose_core.video.decoding import frames_at
@@ -30,8 +30,6 @@ SEEN = 0.3
 """Least visible share of an object that a detector is asked to find."""
 HIDDEN = 0.05
 """Below this an object counts as absent; between the two it may be found and need not."""
-
-_EDGES = ("xmin", "xmax", "ymin", "ymax")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +65,6 @@ def read_frames(folder: Path) -> list[TruthfulFrame]:
             some = [row for row in there if HIDDEN <= row["visible_share"] < SEEN]
             frames.append(TruthfulFrame(video, frame.timestamp_ms, frame.image, wanted, some))
     return frames
-
-
-def box_of_row(row: dict[str, Any]) -> Box:
-    """The box of a row of the truth."""
-    return Box(*(row[edge] for edge in _EDGES))
 
 
 def for_training(frames: Sequence[TruthfulFrame]) -> list[LabelledFrame]:

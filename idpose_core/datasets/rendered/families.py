@@ -51,6 +51,11 @@ def family(kind: str) -> Family:
     return _FAMILIES[kind]
 
 
+def model_name(kind: str, index: int) -> str:
+    """The name of a model's identity."""
+    return f"{kind}-{index:04d}"
+
+
 @lru_cache(maxsize=8)
 def solid(kind: str, index: int) -> Solid:
     """The solid of one model.

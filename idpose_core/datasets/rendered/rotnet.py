@@ -17,11 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from idpose_core.datasets.rendered.detector import (
-    box_of_row,
-    read_frames,
-    render_training_world,
-)
+from idpose_core.datasets.rendered.detector import read_frames, render_training_world
+from idpose_core.datasets.rendered.truth import box_of_row
 from idpose_core.instances.cropping import crop_square
 from idpose_core.pose.pretext import train_rotnet
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from idpose_core.datasets.rendered.clips import ClipSettings, Mask, Sighting
 from idpose_core.datasets.rendered.families import family
 from idpose_core.datasets.rendered.splits import split_of
+from idpose_core.instances.boxes import Box, iou
 
 SCHEMA = pa.schema(
     [
@@ -41,6 +42,8 @@ SCHEMA = pa.schema(
 """One row a frame and object: ``clips.Sighting`` says what the numbers are. ``mask_png`` is a
 PNG of the frame's size, 255 where the object is seen."""
 
+_EDGES = ("xmin", "xmax", "ymin", "ymax")
+_MIN_IOU = 0.5  # of a crop's box with the box of the object that it shows
 _SEEN = 0.15  # of an object, below which an annotator would call it absent
 
 
@@ -95,6 +98,30 @@ def mask_of(png: bytes) -> Mask:
     return np.asarray(picture > 127)
 
 
+def box_of_row(row: Mapping[str, Any]) -> Box:
+    """The box of a row, or of anything with its four columns."""
+    return Box(*(row[edge] for edge in _EDGES))
+
+
+def sighting_in(
+    crop: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """The row that tells what a crop of the same video shows; None where the truth knows nothing.
+
+    Args:
+        crop: Its time stamp and box.
+        rows: Of the video's truth.
+    """
+    box = box_of_row(crop)
+    overlaps = [
+        (iou(box, box_of_row(row)), row)
+        for row in rows
+        if row["timestamp_ms"] == crop["timestamp_ms"] and row["xmin"] is not None
+    ]
+    overlap, best = max(overlaps, key=lambda found: found[0], default=(0.0, None))
+    return best if overlap >= _MIN_IOU else None
+
+
 def annotations_csv(truth: pa.Table, fps: int) -> str:
     """Rows of a truth table as YouTube-BoundingBoxes has them, without a header.
 
@@ -110,7 +137,7 @@ def annotations_csv(truth: pa.Table, fps: int) -> str:
         frame = row["frame"]
         if not (frame % fps == 0 or frame == last[row["video"]]):
             continue
-        edges = [row[name] for name in ("xmin", "xmax", "ymin", "ymax")]
+        edges = [row[name] for name in _EDGES]
         present = None not in edges and row["visible_share"] >= _SEEN
         box = [f"{edge:.6f}" for edge in edges] if present else [-1] * 4
         name = row["class_name"]

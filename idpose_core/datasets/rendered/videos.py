@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from idpose_core.datasets.rendered.clips import Clip, ClipSettings
-from idpose_core.datasets.rendered.families import check_model
+from idpose_core.datasets.rendered.families import check_model, model_name
 from idpose_core.datasets.rendered.truth import SCHEMA, annotations_csv, truth_rows, write_table
 from idpose_core.datasets.rendered.video_file import VideoFile
 from idpose_core.processes import end_with_parent
@@ -179,7 +179,7 @@ def render_video(
 
 def video_name(kind: str, model: int, scene: int) -> str:
     """Stem of a video's file, the youtube_id of its annotations."""
-    return f"{kind}-{model:04d}-{scene:02d}"
+    return f"{model_name(kind, model)}-{scene:02d}"
 
 
 def _write_video(folder: Path, settings: ClipSettings, model: int, scene: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from idpose_core.datasets.rendered.families import model_name
 from idpose_core.datasets.rendered.splits import training_and_test
 from idpose_core.datasets.rendered.videos import WORLD_VERSION
 from idpose_core.datasets.rendered.views import rendered_views, view_grid
@@ -64,11 +65,6 @@ class RenderedViewSet:
             View(v.image, Box(*_seen(box_of(v.mask))), v.azimuth_deg, v.elevation_deg, v.mask)
             for v in rendered_views(self.kind, [model], side=self.side, samples=self.samples)
         ]
-
-
-def model_name(kind: str, model: int) -> str:
-    """The identity of a model."""
-    return f"{kind}-{model:04d}"
 
 
 def _seen(box: tuple[float, float, float, float] | None) -> tuple[float, float, float, float]:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from idpose_core.datasets.rendered.detector import TruthfulFrame, box_of_row, read_frames
+from idpose_core.datasets.rendered.detector import TruthfulFrame, read_frames
 from idpose_core.datasets.rendered.splits import models_of
+from idpose_core.datasets.rendered.truth import box_of_row
 from idpose_core.datasets.rendered.videos import write_rendered_videos
 from idpose_core.instances.detector_training import detection_quality
 from idpose_core.instances.detectors import load_detector
