@@ -92,8 +92,8 @@ def test_a_run_that_died_with_its_worker_is_run_again_and_goes_on(tmp_path: Path
         worker.wait()
         again = start_worker(env)
         try:
-            wait_for(lambda: state(env, first) == "CRASHED", 240)
-            wait_for(lambda: len(versions(Store(root), "cars-identity-pose")) == 1, 240)
+            wait_for(lambda: state(env, first) == "CRASHED", 400)
+            wait_for(lambda: len(versions(Store(root), "cars-identity-pose")) == 1, 600)
         finally:
             again.terminate()
             again.wait(60)
