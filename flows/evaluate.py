@@ -38,6 +38,7 @@ from storage.errors import DatasetError
 from storage.objects import Store
 
 TRIPLETS = 5000
+CONTROLS_ALONE = "controls"
 _SHEET = (8, 12)
 
 
@@ -46,7 +47,7 @@ class Evaluated:
     """What an evaluation found, and where it lies.
 
     Attributes:
-        model: Its name, see ``Subject``.
+        model: What was asked for.
         evaluation_set: Name of the set.
         path: Of the file of rows, below the root.
         rows: In the form of docs/results.
@@ -73,6 +74,7 @@ def evaluate_model(
     *,
     evaluation_set: str | None = None,
     metrics: Sequence[str] | None = None,
+    size: int = 64,
     triplets: int = TRIPLETS,
     training_steps: int | None = None,
     seed: int = 0,
@@ -83,11 +85,13 @@ def evaluate_model(
 
     Args:
         root: Where data lies.
-        run_or_model: Id of a run, NAME (its champion) or NAME@VERSION.
+        run_or_model: Id of a run, NAME (its champion), NAME@VERSION, or ``controls`` for the
+            controls and ceilings of a dataset without any model.
         dataset: NAME or NAME@VERSION whose test split is measured on; None for the model's own.
         evaluation_set: A frozen set; None for the dataset's own, which is frozen if need be.
         metrics: Names of ``idpose_core.evaluation.instruments.INSTRUMENTS``; None for all that are
             possible.
+        size: Of the pictures, for ``controls``; a model has its own.
         triplets: Of a set that is frozen now.
         training_steps: Of the networks that are trained to measure; None for their own numbers.
         seed: Of a set that is frozen now, and of the swap score's pictures.
@@ -100,9 +104,11 @@ def evaluate_model(
     store = Store(root)
     with claimed(device, say) as claim:
         chosen = str(claim)
-        subject = load_subject(store, run_or_model, device=chosen)
+        subject = None
+        if run_or_model != CONTROLS_ALONE:
+            subject = load_subject(store, run_or_model, device=chosen)
         name = evaluation_set or _dataset_set(store, subject, dataset, triplets, seed, say)
-        frozen = read_set(store, name, subject.generator.config.size)
+        frozen = read_set(store, name, subject.generator.config.size if subject else size)
         weights = weights_root(root)
         instruments, left_out = load_instruments(
             store, frozen, _used(store, subject), lambda network: find_weights(network, weights),
@@ -113,21 +119,22 @@ def evaluate_model(
         measurement = Measurement(
             dataset=frozen.dataset[0],
             dataset_version=frozen.dataset[1],
-            model=subject.name,
+            model=subject.name if subject else None,
             seed=seed,
-            budget=f"{subject.steps} steps",
+            budget=f"{subject.steps} steps" if subject else "none",
             command=f"idpose evaluate {run_or_model} --set {name}",
         )
-        found = evaluate(
-            subject.method, subject.generator, frozen, instruments, measurement,
-            device=chosen, say=say,
-        )  # fmt: skip
-        if instruments.judges is not None:
+        generators = {subject.method: subject.generator} if subject else {}
+        found = evaluate(generators, frozen, instruments, measurement, device=chosen, say=say)
+        if subject and instruments.judges is not None:
             _publish_sheet(store, subject, frozen, chosen)
     rows = [{**row, "evaluation_set": name} for row in found.rows]
-    path = f"{subject.folder}/{name}-{digest(rows)[:8]}.json"
+    folder = subject.folder if subject else f"evaluation-sets/{name}/evaluation"
+    path = f"{folder}/{name}-{digest(rows)[:8]}.json"
     store.publish(path, to_json(rows).encode())
-    return Evaluated(subject.name, name, path, rows, left_out, found.seconds)
+    return Evaluated(
+        subject.name if subject else run_or_model, name, path, rows, left_out, found.seconds
+    )
 
 
 def freeze(
@@ -228,14 +235,17 @@ def set_of(manifest: Mapping[str, Any]) -> str:
 
 def _dataset_set(
     store: Store,
-    subject: Subject,
+    subject: Subject | None,
     dataset: str | None,
     triplets: int,
     seed: int,
     say: Callable[[str], None],
 ) -> str:
     """The dataset's own set, frozen now where there is none."""
-    manifest = read_manifest(store, dataset or "@".join(subject.dataset))
+    if dataset is None and subject is None:
+        raise EvaluationError("controls of which data? Give --dataset or --set")
+    own = "@".join(subject.dataset) if subject else ""
+    manifest = read_manifest(store, dataset or own)
     name = set_of(manifest)
     if name in set_names(store):
         return name
@@ -251,8 +261,10 @@ def _dataset_set(
     return name
 
 
-def _used(store: Store, subject: Subject) -> dict[str, list[str]]:
+def _used(store: Store, subject: Subject | None) -> dict[str, list[str]]:
     """The networks behind the model's triplets and its loss."""
+    if subject is None:
+        return {}
     try:
         config = read_manifest(store, "@".join(subject.dataset))["config"]
     except DatasetError:

@@ -25,13 +25,17 @@ CountOption = Annotated[int, typer.Option(min=1, help="Triplets of a new set, at
 
 def evaluate(
     run_or_model: Annotated[
-        str, typer.Argument(metavar="RUN_OR_MODEL", help="Id of a run, NAME or NAME@VERSION")
+        str,
+        typer.Argument(
+            metavar="RUN_OR_MODEL", help="Id of a run, NAME, NAME@VERSION, or: controls"
+        ),
     ],
     dataset: Annotated[
         str | None, typer.Option(help="NAME or NAME@VERSION; the model's own by default")
     ] = None,
     evaluation_set: Annotated[str | None, typer.Option("--set", help="A frozen set")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated")] = None,
+    size: Annotated[int, typer.Option(min=32, help="Of the pictures, for: controls")] = 64,
     triplets: CountOption = 5000,
     training_steps: Annotated[
         int | None, typer.Option(min=1, help="Of the networks trained to measure")
@@ -48,7 +52,7 @@ def evaluate(
         where, progress = find_root(root), terminal(stderr=True)
         found = evaluate_model(
             where, run_or_model, dataset, evaluation_set=evaluation_set, metrics=metric,
-            triplets=triplets, training_steps=training_steps, seed=seed, device=device,
+            size=size, triplets=triplets, training_steps=training_steps, seed=seed, device=device,
             say=lambda line: progress.print(visible(line)),
         )  # fmt: skip
         console.print(visible(f"{len(found.rows)} rows in {where}/{found.path}"))

@@ -1,4 +1,4 @@
-"""A generator on a frozen evaluation set: every metric, beside the control rows (section 4).
+"""Generators on a frozen evaluation set: every metric, beside the control rows (section 4).
 
 Each metric's name carries its protocol. What a network that served in retrieval or loss would have
 to measure is left out, and so is what weights are missing for: both with the reason.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from idpose_core.evaluation.views import Rows
 from idpose_core.training.samples import Generate
 
 CEILING, FLOOR = "real pairs (ceiling)", "other objects (floor)"
+_MINUS = " - "
 Finding = tuple[str, str, Estimate, dict[str, Any]]
 """Method, metric, number, further columns."""
 Values = NDArray[np.float64]
@@ -63,17 +64,16 @@ class Evaluation:
     Attributes:
         rows: In the form of docs/results.
         seconds: By part.
-        outputs: uint8 [N, R, R, 3], the generator's pictures, in the order of the set.
+        outputs: By generator its pictures uint8 [N, R, R, 3], in the order of the set.
     """
 
     rows: list[dict[str, Any]]
     seconds: dict[str, float]
-    outputs: Pictures
+    outputs: dict[str, Pictures]
 
 
 def evaluate(
-    method: str,
-    generator: Generate,
+    generators: Mapping[str, Generate],
     frozen: EvaluationSet,
     instruments: Instruments,
     measurement: Measurement,
@@ -81,42 +81,47 @@ def evaluate(
     device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
-    """Measure a generator and the controls.
+    """Measure generators and the controls on the same triplets.
 
     Args:
-        method: The generator's name in the rows.
-        generator: ``(id, pose) -> picture``, in evaluation mode; the averaged one.
-        frozen: At the generator's size.
+        generators: By the name that they have in the rows: ``(id, pose) -> picture``, averaged
+            ones in evaluation mode. The first one is compared with all others and the controls.
+            None at all measures the controls and ceilings of the data.
+        frozen: At the generators' size.
         instruments: What to measure with.
-        measurement: What all rows have in common.
-        device: Where the generator is and networks are put.
+        measurement: What all rows have in common; its model belongs to the generators' rows.
+        device: Where the generators are and networks are put.
         say: Told what is going on.
 
     Raises:
-        ValueError: The generator gives no pictures of this size.
+        ValueError: A generator gives no pictures of this size.
     """
     seconds: dict[str, float] = {}
     started = time.monotonic()
     ids, poses = frozen.role("id"), frozen.role("pose")
-    made = generated(generator, ids, poses, device=device)
-    if made.shape != ids.shape:
-        raise ValueError(f"the generator gives {made.shape}, the set wants {ids.shape}")
-    outputs = {method: made, **control_outputs(frozen)}
+    made: dict[str, Pictures] = {}
+    for name, generator in generators.items():
+        made[name] = generated(generator, ids, poses, device=device)
+        if made[name].shape != ids.shape:
+            raise ValueError(f"{name} gives {made[name].shape}, the set wants {ids.shape}")
+    outputs = {**made, **control_outputs(frozen)}
     seconds["generate"] = time.monotonic() - started
     rows: list[dict[str, Any]] = []
+    of_data = replace(measurement, model=None)
     for part, findings in {
         "pixels": _pixels(outputs, frozen),
         "lpips": _lpips(outputs, frozen, instruments, device),
         "features": _sets(outputs, frozen, instruments, device),
         "scores": _scores(outputs, frozen, instruments),
         "judges": _judged(outputs, frozen, instruments),
-        "swap score": _swap_score(method, generator, frozen, instruments, measurement, device),
+        "swap score": _swap_score(generators, frozen, instruments, measurement, device),
     }.items():
         started = time.monotonic()
         for name, metric, found, more in findings:
-            rows.append(measurement.row(name, metric, found, **more))
-            if name == method:
-                say(f"{metric:32} {_told(found)}{_warned(more)}")
+            own = name.partition(_MINUS)[0] in generators
+            rows.append((measurement if own else of_data).row(name, metric, found, **more))
+            if name in generators or not generators:
+                say(f"{name:22} {metric:28} {_told(found)}{_warned(more)}")
         seconds[part] = time.monotonic() - started
     return Evaluation(rows, seconds, made)
 
@@ -154,13 +159,13 @@ def _oracle(frozen: EvaluationSet) -> Rows:
 
 
 def _by_row(metric: str, values: Mapping[str, Values], frozen: EvaluationSet) -> Iterator[Finding]:
-    """A metric of single triplets: each method, then the first method less each control."""
+    """A metric of single triplets: each method, then the first generator less each other."""
     for name, found in values.items():
         yield name, metric, estimate(found, frozen.identity), {}
-    ours, *others = [name for name in values if name not in (CEILING, FLOOR)]
-    for other in others:
+    ours, *others = [name for name in values if name not in (CEILING, FLOOR)] or [""]
+    for other in others if ours not in CONTROLS else ():
         difference = paired_difference(values[ours], values[other], frozen.identity)
-        yield f"{ours} - {other}", metric, difference, {}
+        yield f"{ours}{_MINUS}{other}", metric, difference, {}
 
 
 def _pixels(outputs: Mapping[str, Pictures], frozen: EvaluationSet) -> Iterator[Finding]:
@@ -234,7 +239,7 @@ def _scores(
                     network, masked(pictures, target_mask), masked(ids, id_mask), side=side
                 )
                 for method, pictures in pairs.items()
-                if method in (next(iter(outputs)), CEILING)
+                if method not in (*CONTROLS, FLOOR)
             }
             yield from _by_row(f"{name}-masked", hidden, frozen)
 
@@ -258,8 +263,7 @@ def _judged(
 
 
 def _swap_score(
-    method: str,
-    generator: Generate,
+    generators: Mapping[str, Generate],
     frozen: EvaluationSet,
     instruments: Instruments,
     measurement: Measurement,
@@ -267,12 +271,11 @@ def _swap_score(
 ) -> Iterator[Finding]:
     if not instruments.swap_score:
         return
-    generators: dict[str, Generate] = {
-        method: generator,
+    copies: dict[str, Generate] = {
         "copy-id": lambda identity, pose: identity,
         "copy-pose": lambda identity, pose: pose,
     }
-    for name, one in generators.items():
+    for name, one in {**generators, **copies}.items():
         found = measure_swap_score(
             one, frozen.views, frozen.size, seed=measurement.seed, device=device
         )

@@ -94,7 +94,7 @@ def collect(store: Store, results: Iterable[Path] = ()) -> list[dict[str, Any]]:
     """
     texts = {
         path: store.read(path)
-        for folder in ("runs", "models")
+        for folder in ("runs", "models", "evaluation-sets")
         for path in sorted(store.list(folder))
         if path.split("/")[-2] == "evaluation" and path.endswith(".json")
     }

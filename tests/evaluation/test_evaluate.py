@@ -29,6 +29,7 @@ from idpose_core.evaluation.results import Measurement
 from idpose_core.evaluation.roles import RoleError
 from idpose_core.evaluation.scores import ID_SMALL, ScoreNetwork
 from idpose_core.evaluation.sets import EvaluationSet, freeze_set, read_set
+from idpose_core.evaluation.swaps import CONTROLS
 from idpose_core.evaluation.truth import truth_triplets
 from idpose_core.evaluation.views import read_views
 from storage.datasets import read_manifest, read_table
@@ -79,7 +80,7 @@ def found(root: tuple[Store, str], frozen: EvaluationSet) -> Evaluation:
         scores={"id-score-small": (score, 64)},
         judges=judges,
     )
-    return evaluate("perfect", perfect, frozen, instruments, MEASUREMENT)
+    return evaluate({"perfect": perfect}, frozen, instruments, MEASUREMENT)
 
 
 def values(found: Evaluation) -> dict[tuple[str, str], float]:
@@ -104,13 +105,30 @@ def test_paired_differences_are_the_differences(found: Evaluation) -> None:
             assert value[f"perfect - {control}", metric] == pytest.approx(expected, abs=3e-6)
 
 
+def test_two_generators_are_compared_on_the_same_triplets(frozen: EvaluationSet) -> None:
+    found = evaluate(
+        {"perfect": perfect, "copies": lambda i, p: p}, frozen, Instruments(), MEASUREMENT
+    )
+    rows = {row["method"]: row for row in found.rows if row["metric"] == "pixel-l1"}
+    assert rows["copies"]["value"] == rows["copy-pose"]["value"]
+    difference = rows["perfect - copies"]
+    assert difference["ci_high"] < 0 and difference["model"] == "m@1"
+    assert set(found.outputs) == {"perfect", "copies"}
+
+
+def test_controls_alone(frozen: EvaluationSet) -> None:
+    rows = evaluate({}, frozen, Instruments(), MEASUREMENT).rows
+    assert {row["method"] for row in rows} == set(CONTROLS)
+    assert all(row["model"] is None for row in rows)
+
+
 def test_few_samples_are_a_warning_in_the_result_itself(frozen: EvaluationSet) -> None:
     class Wide(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.flatten(1)[:, :100]
 
     wide = Instruments(features=(FeatureNetwork("wide", Wide(), 100),))
-    rows = evaluate("perfect", perfect, frozen, wide, MEASUREMENT).rows
+    rows = evaluate({"perfect": perfect}, frozen, wide, MEASUREMENT).rows
     warnings = {row["method"]: row.get("warning") for row in rows if row["metric"] == "fd-wide"}
     assert all("60 samples for 100 dimensions" in str(warning) for warning in warnings.values())
 
@@ -150,15 +168,17 @@ def test_the_oracle_is_the_nearest_other_frame_of_the_clip(frozen: EvaluationSet
 def test_rows_are_complete(found: Evaluation, frozen: EvaluationSet) -> None:
     assert len({(row["method"], row["metric"]) for row in found.rows}) == len(found.rows)
     assert {row["n"] for row in found.rows if row["metric"] == "pixel-l1"} == {len(frozen)}
-    assert all(row["model"] == "m@1" and row["command"] == "pytest" for row in found.rows)
+    assert all(row["command"] == "pytest" for row in found.rows)
+    for row in found.rows:  # what belongs to the data belongs to no model
+        assert row["model"] == ("m@1" if row["method"].startswith("perfect") else None)
     assert set(found.seconds) == {
         "generate", "pixels", "lpips", "features", "scores", "judges", "swap score"
     }  # fmt: skip
 
 
 def test_a_model_of_another_size_is_refused(frozen: EvaluationSet) -> None:
-    with pytest.raises(ValueError, match="the generator gives"):
-        evaluate("small", lambda i, p: i[..., ::2, ::2], frozen, Instruments(), MEASUREMENT)
+    with pytest.raises(ValueError, match="small gives"):
+        evaluate({"small": lambda i, p: i[..., ::2, ::2]}, frozen, Instruments(), MEASUREMENT)
 
 
 def nothing(name: str) -> Path:
@@ -204,7 +224,7 @@ def test_without_azimuths_no_pose_is_measured(
     for name in ("judges", "swap-score", "pose-score-small"):
         assert "unknown azimuth" in left_out[name]
     assert set(instruments.scores) == {"id-score-small"}
-    rows = evaluate("copy", lambda i, p: i, blind, Instruments(), MEASUREMENT).rows
+    rows = evaluate({"copy": lambda i, p: i}, blind, Instruments(), MEASUREMENT).rows
     assert {row["metric"] for row in rows} == {"pixel-l1"}
 
 
@@ -237,7 +257,7 @@ def test_a_masked_background_does_not_count(frozen: EvaluationSet) -> None:
     pairs = zip(one_target.role("id"), one_target.role("target"), strict=True)
     targets.update({one.tobytes(): target for one, target in pairs})
     instruments = Instruments(scores={"id-score-small": (score, 64)})
-    found = values(evaluate("noisy", noisy, one_target, instruments, MEASUREMENT))
+    found = values(evaluate({"noisy": noisy}, one_target, instruments, MEASUREMENT))
     assert found["noisy", "id-score-small-masked"] == pytest.approx(
         found[CEILING, "id-score-small-masked"], abs=1e-6
     )

@@ -148,3 +148,20 @@ def test_freeze_with_a_review_file(tmp_path: Path) -> None:
     info = json.loads(second.stdout.splitlines()[-1])
     assert info["review"]["reviewed"] == info["chosen_by"]["person"] == 4
     assert info["name"] == dataset.replace("@", "-")
+
+
+def test_controls_of_a_dataset(tmp_path: Path) -> None:
+    _, dataset = world(tmp_path)
+    words = ["--root", str(tmp_path), "--triplets", "12", "--metric", "id-score-small"]
+    refused = run(["evaluate", "controls", *words])
+    assert refused.returncode == 1 and "Give --dataset or --set" in refused.stderr
+    shown = run(
+        ["evaluate", "controls", "--dataset", "cars", "--size", "40", "--training-steps", "1",
+         *words, "--json"]
+    )  # fmt: skip
+    assert shown.returncode == 0, shown.stderr
+    found = json.loads(shown.stdout.splitlines()[-1])
+    assert found["path"].startswith(f"evaluation-sets/{dataset.replace('@', '-')}/evaluation/")
+    assert {row["model"] for row in found["rows"]} == {None}
+    table = run(["table", "--root", str(tmp_path)])
+    assert f"cars@{dataset.partition('@')[2]} | copy-id |" in table.stdout
