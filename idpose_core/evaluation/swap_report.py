@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from idpose_core.evaluation.evaluate import CEILING
 from idpose_core.evaluation.generators import load_subject
 from idpose_core.evaluation.judges import AZIMUTH, IDENTITY, JudgeTraining
 from idpose_core.evaluation.kept import judges_of
@@ -84,9 +85,9 @@ def report_swaps(
     judges = judges_of(store, training, held_out, size, azimuth=azimuth, identity=identity, say=say)
     swaps = choose_swaps(held_out, size, ids=ids, poses=poses, seed=measurement.seed)
     chance = {"identity_chance": judges.identity.chance}
+    of_data = replace(measurement, model=None)
     rows = [
-        measurement.row("real views (ceiling)", metric, found, **chance)
-        for metric, found in judges.ceilings.items()
+        of_data.row(CEILING, metric, found, **chance) for metric, found in judges.ceilings.items()
     ]
     matrices = {
         name: generate_swaps(swaps, generator, device=device)
@@ -96,7 +97,8 @@ def report_swaps(
     for name, outputs in matrices.items():
         found = judge_swaps(name, outputs, swaps, judges.azimuth, judges.identity)
         figures = summarise(found, swaps)
-        rows += [measurement.row(name, metric, what, **chance) for metric, what in figures.items()]
+        whose = measurement if name in generators else of_data
+        rows += [whose.row(name, metric, what, **chance) for metric, what in figures.items()]
         sheets[name] = draw_swaps(swaps, outputs)
         say(
             f"{name:20} azimuth error {figures['azimuth-error-median'].value:5.1f} deg (median), "

@@ -61,7 +61,7 @@ def test_the_command(
     monkeypatch.setattr(sys, "argv", ["swap_report", *words, "--judge-steps", "2"])
     main()
     rows = json.loads((out / "swaps.json").read_text("utf-8"))["rows"]
-    assert {row["model"] for row in rows} == {f"cars-small@{version}"}
+    assert {row["model"] for row in rows} == {f"cars-small@{version}", None}
     assert {row["dataset"] for row in rows} == {"cars"}
     assert len({(row["method"], row["metric"]) for row in rows}) == len(rows)
     assert rows[0]["command"] == (

@@ -118,7 +118,7 @@ def test_a_perfect_generator_is_told_from_every_control(report: SwapReport) -> N
     assert found["oracle-frame", "identity-first"] > 0.8
     assert found["oracle-frame", "distance-to-oracle"] == 0
     assert found["perfect", "distance-to-oracle"] < 0.5 * found["copy-pose", "distance-to-oracle"]
-    assert found["real views (ceiling)", "azimuth-hit"] > 0.8
+    assert found["real pairs (ceiling)", "azimuth-hit"] > 0.8
 
 
 def test_rows_have_the_form_of_the_results(report: SwapReport) -> None:

@@ -80,7 +80,7 @@ def test_a_run_is_evaluated_before_and_after_it_is_published(tmp_path: Path) -> 
     found = evaluate_model(root, done.run, metrics=["id-score-small"], training_steps=1,
                            triplets=9, device="cpu", say=lambda _: None)  # fmt: skip
     assert found.path.startswith(f"runs/{done.run}/evaluation/")
-    assert {row["model"] for row in found.rows} == {early.name}
+    assert {row["model"] for row in found.rows} == {early.name, None}
     done = train_dataset(root, "cars", overrides=SETTINGS, say=lambda _: None)
     assert done is not None and done.model is not None
     whole = load_subject(store, done.run)
