@@ -14,7 +14,7 @@ from idpose_core.evaluation.generators import load_subject
 from idpose_core.models.generator import Generator, GeneratorConfig
 from idpose_core.training.config import resolve
 from idpose_core.training.published import ModelError, promote, publish_model
-from idpose_core.training.runs import open_run
+from idpose_core.training.runs import describe_run, open_run
 from storage.datasets import read_manifest
 from storage.errors import DatasetError
 from storage.objects import Store
@@ -91,6 +91,7 @@ def test_a_run_is_evaluated_before_and_after_it_is_published(tmp_path: Path) -> 
 def test_a_run_without_anything(tmp_path: Path) -> None:
     _, dataset = world(tmp_path)
     run_ = open_run(Store(tmp_path), tuple(dataset.split("@")), resolve(overrides=SETTINGS), None)  # type: ignore[arg-type]
+    describe_run(Store(tmp_path), run_)
     with pytest.raises(ModelError, match=f"run {run_.id} has no checkpoint yet"):
         load_subject(Store(tmp_path), run_.id)
 
