@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-faults check audit format clean
+.PHONY: demo test test-slow test-faults test-scale check audit format clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,9 @@ test-slow: $(READY)
 
 test-faults: $(READY)
 	$(BIN)/pytest -m faults
+
+test-scale: $(READY)
+	$(BIN)/pytest -m scale -s
 
 # Where the advisories cannot be reached, check says so and passes; audit fails.
 check: $(READY)

@@ -125,6 +125,25 @@ def export(
             print_json(written)
 
 
+@app.command(context_settings={"ignore_unknown_options": True})  # ids may begin with "-"
+def forget(
+    video_id: Annotated[str, typer.Argument(metavar="VIDEO_ID", help="As in the videos table")],
+    reason: Annotated[str, typer.Option(help="Kept with the tombstone")] = "",
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Forget a video: no build uses it again, and what holds something of it is rewritten."""
+    from flows.forgetting import describe
+    from storage.forget import forget_video
+
+    with failures():
+        found = forget_video(Store(find_root(root)), video_id, reason).to_dict()
+        for line in describe(video_id, found):
+            console.print(visible(line))
+        if as_json:
+            print_json({"video_id": video_id, **found})
+
+
 @app.command()
 def demo(root: RootOption = None, as_json: JsonOption = False) -> None:
     """The whole way on built-in data: generated videos, dataset, gallery."""

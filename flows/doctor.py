@@ -41,6 +41,7 @@ _OPTIONAL = {
     "onnxruntime": "pip install 'idpose[yolox]'",
     "detectron2": "build its main branch from source (FORCE_CUDA=0)",
     "datasets": "pip install 'idpose[export]'",
+    "yt_dlp": "pip install 'idpose[youtube]'; update it often",
 }
 _FREE_BYTES = 5 * 10**9
 
@@ -49,7 +50,7 @@ def check_machine(root: str) -> list[Check]:
     """Look at everything; nothing is changed but for a probe object that is removed again."""
     checks = [_package(name, None) for name in ("torch", "torchvision", "av", "faiss", "prefect")]
     checks += [_package(name, remedy) for name, remedy in _OPTIONAL.items()]
-    checks += [_device(), _decoding(), _root(root), _disk(root), _prefect_server()]
+    checks += [_device(), _decoding(), _javascript(), _root(root), _disk(root), _prefect_server()]
     return checks + _weights(root)
 
 
@@ -84,6 +85,13 @@ def _decoding() -> Check:
                 file.add(np.roll(picture, 8 * shift, axis=1))
         frames = len(list(sample_frames(str(video), fps=4.0)))
     return Check("decoding", "ok" if frames == 4 else "broken", f"{frames} of 4 test frames")
+
+
+def _javascript() -> Check:
+    found = next(filter(None, map(shutil.which, ("deno", "node", "bun", "qjs"))), None)
+    if found is None:
+        return Check("JavaScript", "missing", "no deno, node, bun or quickjs", "yt-dlp needs one")
+    return Check("JavaScript", "ok", found)
 
 
 def _root(root: str) -> Check:

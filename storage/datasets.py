@@ -35,6 +35,7 @@ from storage.parquet import from_parquet, to_parquet
 from storage.reasons import Status
 from storage.results import find_result
 from storage.schemas import CONTENT_COLUMNS, SCHEMA_VERSION, TABLES
+from storage.tombstones import read_tombstones
 
 _ROWS_PER_FILE = 100_000
 _UNASSIGNED = "unassigned"  # rows of videos that could not be read have no split
@@ -108,9 +109,10 @@ def commit(store: Store, draft: Draft) -> Committed:
 
     Raises:
         DatasetError: An object that the manifest names is not there or is damaged, or the
-            manifest or the log is.
+            manifest or the log is; or a video of it was forgotten.
     """
     folder = f"datasets/{draft.name}/{draft.version}"
+    _check_tombstones(store, draft)
     manifest, created = load_manifest(store, f"{folder}/manifest.json"), False
     if manifest is None:
         manifest, created = _publish(store, draft, folder)
@@ -124,7 +126,7 @@ def commit(store: Store, draft: Draft) -> Committed:
         raise DatasetError("; ".join(problem for _, problem in problems))
     if not created:
         _restore_documents(store, draft, folder, manifest)
-    _point_to(store, draft, folder, manifest)
+    _point_to(store, draft, folder, manifest, created)
     return Committed(draft.version, folder, manifest, created)
 
 
@@ -142,6 +144,12 @@ def read_manifest(store: Store, dataset: str) -> dict[str, Any]:
         version = entry["version"]
     manifest = load_manifest(store, f"datasets/{name}/{version}/manifest.json")
     if manifest is None:
+        withdrawn = logs.entries(store, f"datasets/{name}/{version}/withdrawn")
+        if withdrawn:
+            raise DatasetError(
+                f"{name}@{version} was withdrawn at {withdrawn[-1].get('at')} for a video that was "
+                "forgotten: run the same build again, which goes on without that video"
+            )
         committed = ", ".join(f"{name}@{known}" for known in _versions(store, name)) or "none"
         raise DatasetError(
             f"no committed version {version!r} of dataset {name!r} in {store.root}; committed are "
@@ -264,11 +272,23 @@ def _publish(store: Store, draft: Draft, folder: str) -> tuple[dict[str, Any], b
         if not store.exists(entry["path"]):
             raise DatasetError(f"{entry['path']} vanished before the commit: build again")
     text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+    _check_tombstones(store, draft)
     created = store.publish(f"{folder}/manifest.json", text)
     committed = load_manifest(store, f"{folder}/manifest.json")
     if committed is None:
         raise DatasetError(f"{folder}/manifest.json cannot be read back")
     return committed, created
+
+
+def _check_tombstones(store: Store, draft: Draft) -> None:
+    tombstones = read_tombstones(store)
+    videos = draft.tables["videos"].select(["video_id", "media_sha256", "status"]).to_pylist()
+    used = (video for video in videos if video["status"] == Status.OK)
+    lost = next((video for video in used if tombstones.cover(video)), None)
+    if lost is not None:
+        raise DatasetError(
+            f"video {lost['video_id']} was forgotten while this build ran: run the same build again"
+        )
 
 
 def _table_files(draft: Draft, folder: str) -> Iterator[tuple[str, str, int, bytes]]:
@@ -342,13 +362,15 @@ def _shard_entry(store: Store, path: str) -> dict[str, Any]:
     return {"path": path, "rows": rows, "bytes": store.size(path), "sha256": name}
 
 
-def _point_to(store: Store, draft: Draft, folder: str, manifest: Mapping[str, Any]) -> None:
+def _point_to(
+    store: Store, draft: Draft, folder: str, manifest: Mapping[str, Any], created: bool
+) -> None:
     log = f"datasets/{draft.name}/log"
     last = logs.last_entry(store, log)
     observation = _observation_digest(draft)
     # A rollback is an entry with a version and nothing else.
     pointed = (last["version"], last.get("observation")) if last is not None else None
-    if pointed != (draft.version, observation):
+    if created or pointed != (draft.version, observation):
         entry: dict[str, Any] = {
             "version": draft.version,
             "observation": observation,

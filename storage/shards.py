@@ -18,6 +18,7 @@ import re
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ from storage.errors import DamageError
 from storage.objects import Store
 from storage.parquet import from_parquet, to_parquet
 from storage.reasons import Status, Unusable
+from storage.tombstones import read_tombstones
 
 _OUTCOME = pa.schema(
     [
@@ -169,7 +171,7 @@ def plan_stage(
     repair: bool = True,
     again: Callable[[Outcome], bool] = lambda outcome: outcome.retryable,
 ) -> Plan:
-    """Compare what is wanted with what exists.
+    """Compare what is wanted with what exists; rows about forgotten videos are not looked at.
 
     Args:
         store: Where the shards are.
@@ -180,7 +182,11 @@ def plan_stage(
         again: Which results are computed anew; by default those that are worth another try.
     """
     keys = tuple(stage.key(item.row) for item in items)
-    known, damaged = find_outcomes(store, stage.name, keys, repair=repair)
+    tombstones = read_tombstones(store)
+    forgotten = {k for k, i in zip(keys, items, strict=True) if tombstones.cover(i.about)}
+    wanted = [key for key in keys if key not in forgotten]
+    known, damaged = find_outcomes(store, stage.name, wanted, repair=repair)
+    known |= {key: Outcome(key, 1, Status.FORGOTTEN, None, False, "", 0, 0) for key in forgotten}
     size = shard_rows or stage.shard_rows
     chunks = []
     for start in range(0, len(items), size):
@@ -189,7 +195,7 @@ def plan_stage(
             outcome = known.get(key)
             if outcome is None:
                 chunk.append(Task(item, key, 1))
-            elif again(outcome):
+            elif key not in forgotten and again(outcome):
                 chunk.append(Task(item, key, outcome.attempt + 1))
         chunks.append(tuple(chunk))
     return Plan(keys, tuple(chunks), known, tuple(damaged))
@@ -277,7 +283,7 @@ def read_rows(
         if outcome.status is Status.OK:
             by_shard.setdefault(outcome.shard, []).append(outcome)
     for path in sorted(by_shard):
-        with store.open(path) as file:
+        with _open_shard(store, path) as file:
             table = from_parquet(file, columns)
         for outcome in sorted(by_shard[path], key=lambda o: o.first_row):
             yield outcome, table.slice(outcome.first_row, outcome.rows).to_pylist()
@@ -291,10 +297,27 @@ def locate(store: Store, outcome: Outcome) -> dict[str, Any]:
 
 def read_located(location: Mapping[str, Any], columns: Sequence[str]) -> list[dict[str, Any]]:
     """The output rows that ``locate`` pointed to."""
-    with Store(location["root"]).open(location["shard"]) as file:
+    with _open_shard(Store(location["root"]), location["shard"]) as file:
         table = from_parquet(file, columns)
     rows: list[dict[str, Any]] = table.slice(location["first_row"], location["rows"]).to_pylist()
     return rows
+
+
+@contextmanager
+def _open_shard(store: Store, path: str) -> Iterator[Any]:
+    """A shard that a plan found.
+
+    Raises:
+        DamageError: It is not there any more.
+    """
+    try:
+        with store.open(path) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise DamageError(
+            f"{path} was removed while this build ran (by `idpose forget`, or by hand): run the "
+            "same build again"
+        ) from error
 
 
 def _keep_best(found: dict[str, Outcome], outcomes: Iterable[Outcome]) -> None:
@@ -317,7 +340,8 @@ def _compute_row(stage: RowStage, task: Task) -> list[dict[str, Any]]:
     except Unusable as unusable:
         rows, outcome = [{}], _outcome_row(task, unusable.status, unusable.detail or None)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        full = isinstance(error, OSError) and error.errno in _NO_ROOM
+        if full or isinstance(error, DamageError):
             raise  # no property of the row: whatever comes next would fail like it
         # One row must not end a build of days; the traceback stays with the row, and the build's
         # summary and exit message name every internal error.

@@ -23,6 +23,7 @@ from idpose_core.stages.download import MEDIA, PARTIAL, DownloadVideos, Kind, Ma
 from storage.digests import digest
 from storage.reasons import Status
 from storage.shards import Item, Outcome, read_rows
+from storage.tombstones import read_tombstones
 
 GUESTS_PER_HOUR = 300.0  # what YouTube gives whoever is not signed in
 _ID = "{video_id}"
@@ -133,7 +134,7 @@ def fetch_downloads(build: Context, annotations: Annotations | None) -> list[Vid
     found = {
         outcome.row_key: rows[0] for outcome, rows in read_rows(build.store, outcomes, columns)
     }
-    videos = []
+    forgotten, videos = read_tombstones(build.store).media, []
     for item, outcome in zip(items, outcomes, strict=True):
         video = Video(
             source_uri=item.row["url"],
@@ -148,6 +149,10 @@ def fetch_downloads(build: Context, annotations: Annotations | None) -> list[Vid
             video.reject(outcome.status, outcome.detail)
             continue
         media = found[outcome.row_key]
+        if media["media_sha256"] in forgotten:
+            video.reject(Status.FORGOTTEN, "its bytes are those of a forgotten video")
+            build.store.delete(f"{MEDIA}/{media['media']}")
+            continue
         video.path = str(build.store.local_path(f"{MEDIA}/{media['media']}"))
         video.media_sha256, video.licence = media["media_sha256"], media["licence"]
         video.duration_ms = media["duration_ms"]
@@ -166,11 +171,11 @@ def _fetch_lost_media(
     build: Context, stage: DownloadVideos, items: Sequence[Item], outcomes: list[Outcome]
 ) -> list[Outcome]:
     """Fetch again what was fetched once and is not below ROOT/media any more."""
-    there = set(build.store.list(MEDIA))
+    there, forgotten = set(build.store.list(MEDIA)), read_tombstones(build.store).media
     lost = {
         outcome.row_key
-        for outcome, rows in read_rows(build.store, outcomes, ["media"])
-        if f"{MEDIA}/{rows[0]['media']}" not in there
+        for outcome, [row] in read_rows(build.store, outcomes, ["media", "media_sha256"])
+        if f"{MEDIA}/{row['media']}" not in there and row["media_sha256"] not in forgotten
     }
     if not lost:
         return outcomes
@@ -184,9 +189,10 @@ def _remove_finished(build: Context, items: Sequence[Item], outcomes: Sequence[O
     if folder is None or not folder.is_dir():
         return
     left = {path.name.split(".")[0] for path in folder.iterdir()}
-    for item, outcome in zip(items, outcomes, strict=True):
-        if left and not outcome.retryable and digest(item.row) in left:
-            remove_partial(partial_path(build.store, item.row))
+    for item, outcome in zip(items, outcomes, strict=True) if left else ():
+        path = partial_path(build.store, item.row)
+        if not outcome.retryable and path.stem in left:
+            remove_partial(path)
 
 
 def _show_unknown(build: Context, outcomes: Sequence[Outcome]) -> None:

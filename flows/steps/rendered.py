@@ -74,7 +74,11 @@ def render_items(build: Context) -> list[Item]:
     """The render stage's input."""
     place = {"root": build.store.location}
     return [
-        Item({name: scene[name] for name in ("model", "scene")}, place)
+        Item(
+            {name: scene[name] for name in ("model", "scene")},
+            place,
+            {"video_id": _name(build, scene)},
+        )
         for scene in wanted_scenes(build)
     ]
 
@@ -157,7 +161,7 @@ def _video(
     build: Context, scene: Mapping[str, Any], outcome: Outcome, truth: Sequence[Mapping[str, Any]]
 ) -> Video:
     rendered = build.config.rendered
-    name = video_name(rendered.kind, scene["model"], scene["scene"])
+    name = _name(build, scene)
     video = Video(f"{name}.mp4", "", name, attempts=outcome.attempt, split=scene["split"])
     if outcome.status is not Status.OK:
         video.reject(outcome.status, outcome.detail)
@@ -168,6 +172,10 @@ def _video(
     video.width, video.height = rendered.width, rendered.height
     video.truth, video.truth_outcome = truth, outcome
     return video
+
+
+def _name(build: Context, scene: Mapping[str, Any]) -> str:
+    return video_name(build.config.rendered.kind, scene["model"], scene["scene"])
 
 
 def _restore(

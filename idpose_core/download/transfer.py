@@ -167,7 +167,9 @@ class Transfer:
                     yield found
                     return
                 url = urljoin(url, location)
-        raise Unusable(Status.BAD_REDIRECT, f"over {_REDIRECTS} redirects, the last to {url[:200]}")
+        raise Unusable(
+            Status.BAD_REDIRECT, f"over {_REDIRECTS} redirects, the last to {_shown(url)}"
+        )
 
     def _check_by_name(self, host: str, port: int) -> None:
         try:
@@ -235,4 +237,9 @@ def _place(url: str) -> tuple[str, int]:
         url.encode("ascii")
         return place_of(url)
     except (ValueError, UnicodeError) as error:
-        raise Unusable(Status.ADDRESS_REFUSED, f"no web address: {url[:200]!r}") from error
+        raise Unusable(Status.ADDRESS_REFUSED, f"no web address: {_shown(url)!r}") from error
+
+
+def _shown(url: str) -> str:
+    """An address without its query, which may hold a key."""
+    return url.split("?")[0][:200]

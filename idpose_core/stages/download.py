@@ -29,6 +29,7 @@ from storage.digests import digest, file_sha256
 from storage.objects import Store
 from storage.reasons import Status, Unusable
 from storage.shards import RowStage
+from storage.tombstones import video_digest
 
 Kind = Literal["http", "youtube"]
 MEDIA = "media"
@@ -135,7 +136,9 @@ class DownloadVideos(RowStage):
             except Unusable as unusable:
                 if not unusable.status.retryable:
                     remove_partial(path)
-                raise
+                # What is kept of it names the video as the row does, without a key.
+                detail = unusable.detail.replace(location["url"], row["url"])
+                raise Unusable(unusable.status, detail) from unusable
             return [_row(self._publish(note, store, partial, info), store, info)]
 
     def _fetch(self, url: str, store: Store, partial: Partial) -> Note:
@@ -218,7 +221,9 @@ def partial_path(store: Store, row: Mapping[str, Any]) -> Path:
     Raises:
         ValueError: The root is not a local folder.
     """
-    path = store.local_path(f"{PARTIAL}/{digest(row)}.part")
+    # Its first half is that of the video's tombstone, by which it is found to be forgotten.
+    name = f"{video_digest(row['video_id'])[:16]}-{digest(row)[:16]}"
+    path = store.local_path(f"{PARTIAL}/{name}.part")
     if path is None:
         raise ValueError(f"{store.root} is not a local folder")
     return path
