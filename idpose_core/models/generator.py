@@ -22,9 +22,11 @@ from idpose_core.models.layers import (
     initialise,
     initialise_without_norm,
     instance_norm,
+    layer_norm,
 )
 
 Upsample = Literal["nearest", "bilinear"]
+DecoderNorm = Literal["instance", "layer"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class GeneratorConfig:
             CPU. First and last convolution always reflect: zeros around a picture would let the
             pose encoder see its colour against black.
         norm: Implementation of the instance norm; ``group`` for ``channels_last``.
+        decoder_norm: Of the blocks that enlarge. ``instance`` is pix2pixHD's; it forgets how strong
+            a feature is, and with it colour, which ``layer`` keeps (MUNIT, Huang et al. 2018;
+            docs/decisions/decoder-norm.md).
 
     Raises:
         ValueError: A setting that no network can have.
@@ -53,11 +58,13 @@ class GeneratorConfig:
     upsample: Upsample = "nearest"
     padding: Padding = "reflect"
     norm: Norm = "instance"
+    decoder_norm: DecoderNorm = "instance"
 
     def __post_init__(self) -> None:
         check_choice("upsample", self.upsample, Upsample)
         check_choice("padding", self.padding, Padding)
         check_choice("norm", self.norm, Norm)
+        check_choice("decoder_norm", self.decoder_norm, DecoderNorm)
         if min(self.n_down, self.width) < 1 or self.n_blocks < 0:
             raise ValueError(f"n_down and width must be at least 1, n_blocks at least 0: {self}")
         # Instance norm of a single value is zero: the code needs 2 x 2 cells or more.
@@ -80,7 +87,9 @@ class GeneratorConfig:
 PRESETS = {
     "128": GeneratorConfig(size=128),
     "64": GeneratorConfig(size=64),
-    "small": GeneratorConfig(size=64, width=16, n_blocks=6, padding="zero", norm="group"),
+    "small": GeneratorConfig(
+        size=64, width=16, n_blocks=6, padding="zero", norm="group", decoder_norm="layer"
+    ),
 }
 """YTBB at 128 x 128, synthetic pictures at 64 x 64 (paper), and 64 x 64 on two CPU cores."""
 
@@ -169,7 +178,11 @@ class Decoder(nn.Module):
             ups += [
                 nn.Upsample(scale_factor=2, mode=config.upsample, align_corners=smooth),
                 convolution(channels, channels // 2, 3, padding=config.padding),
-                instance_norm(channels // 2, config.norm),
+                (
+                    layer_norm(channels // 2)
+                    if config.decoder_norm == "layer"
+                    else instance_norm(channels // 2, config.norm)
+                ),
                 nn.ReLU(inplace=True),
             ]
             channels //= 2

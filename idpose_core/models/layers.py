@@ -54,6 +54,14 @@ def instance_norm(channels: int, kind: Norm) -> nn.Module:
     return nn.InstanceNorm2d(channels, eps=1e-5, affine=False, track_running_stats=False)
 
 
+def layer_norm(channels: int) -> nn.Module:
+    """Normalisation over channels, height and width of each map, with a gain and a bias a channel.
+
+    Unlike the instance norm it keeps how strong the channels are beside each other.
+    """
+    return nn.GroupNorm(1, channels, eps=1e-5, affine=True)
+
+
 def initialise(network: nn.Module) -> None:
     """Draw all convolution weights from N(0, 0.02) with torch's global generator (pix2pixHD)."""
     for module in network.modules():

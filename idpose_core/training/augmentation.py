@@ -69,9 +69,9 @@ class Jitter:
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Jitter pictures ``[B, 3, H, W]`` in [0, 1]."""
-        luma = pictures.new_tensor(_LUMA).view(1, 3, 1, 1)
+        red, green, blue = _LUMA
         for factor, own, level in self.blends.to(pictures.device)[..., None, None, None]:
-            grey = (pictures * luma).sum(1, keepdim=True)
+            grey = red * pictures[:, :1] + green * pictures[:, 1:2] + blue * pictures[:, 2:]
             pictures = (factor * pictures + (1 - factor) * (own * grey + level)).clamp(0, 1)
         return pictures
 
@@ -93,6 +93,21 @@ class Draws:
     id_offset: Tensor
     offset: Tensor
     flip: Tensor
+
+    def on(self, device: torch.device | str) -> Draws:
+        """The same on a device, without waiting for what it still computes."""
+
+        def placed(tensor: Tensor) -> Tensor:
+            pinned = tensor.pin_memory() if torch.device(device).type == "cuda" else tensor
+            return pinned.to(device, non_blocking=True)
+
+        return Draws(
+            id_jitter=Jitter(placed(self.id_jitter.blends)),
+            pose_jitter=Jitter(placed(self.pose_jitter.blends)),
+            id_offset=placed(self.id_offset),
+            offset=placed(self.offset),
+            flip=placed(self.flip),
+        )
 
 
 @dataclass(frozen=True)
@@ -122,13 +137,13 @@ class Augmentation:
 
     def __call__(self, raw: RawBatch, device: torch.device | str = "cpu") -> Batch:
         """Augment a batch as its step and the places of its rows say."""
-        draws = self.draw(raw.step, raw.slots)
+        draws = self.draw(raw.step, raw.slots).on(device)
         id_, pose, target = at_training_scale(raw.pictures, self.size, device)
         id_ = crop(id_, draws.id_offset, self.size)
         pose = crop(pose, draws.offset, self.size)
         target = crop(target, draws.offset, self.size)
         if self.flip:
-            mirrored = draws.flip.to(id_.device).view(-1, 1, 1, 1)
+            mirrored = draws.flip.view(-1, 1, 1, 1)
             id_, pose, target = (torch.where(mirrored, x.flip(3), x) for x in (id_, pose, target))
         return _batch(
             raw,

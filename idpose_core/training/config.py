@@ -7,7 +7,7 @@ into one whole, and that is what names the run, is written beside it and into th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
@@ -126,14 +126,23 @@ class TrainingConfig(Section):
         return {**plain, "method_version": VERSION}
 
     def method(self) -> IdentityPoseConfig:
-        """Networks and losses of this training."""
+        """Networks and losses of this training; a loss that weighs nothing is not computed."""
+        terms, weights = METHODS[self.training.method], self.weights
+        aux = terms.aux and weights.aux > 0
+        terms = replace(
+            terms,
+            pv=terms.pv and weights.pv > 0,
+            real=terms.real and (weights.gan > 0 or aux),
+            pair=terms.pair and weights.gan > 0,
+            aux=aux,
+        )
         return IdentityPoseConfig(
             generator=self.generator,
             discriminator=self.discriminator,
             pixel_verification=self.pixel_verification,
             perceptual=self.perceptual,
-            terms=METHODS[self.training.method],
-            weights=self.weights,
+            terms=terms,
+            weights=weights,
             aux_on_fakes=self.aux_on_fakes,
         )
 

@@ -130,6 +130,7 @@ class Observer:
             dataset=(manifest["name"], manifest["version"]),
             metrics=metrics,
             code_version=code_version(),
+            trained_on=trainer.machine(),
             licences=source_licences(read_table(self._store, manifest, "videos")),
         )
         if champion(self._store, run.model_name) is None:

@@ -40,7 +40,7 @@ class Model:
     Attributes:
         name, version: ``name@version`` names it everywhere.
         info: ``model.json``: name, version, config, dataset {name, version}, metrics,
-            code_version, licences, weights {path, bytes, sha256}, created_at.
+            code_version, trained_on, licences, weights {path, bytes, sha256}, created_at.
     """
 
     name: str
@@ -65,6 +65,7 @@ def publish_model(
     dataset: tuple[str, str],
     metrics: Mapping[str, float],
     code_version: str,
+    trained_on: Mapping[str, str],
     licences: Mapping[str, int],
 ) -> Model:
     """Publish weights, unless they are published already.
@@ -77,6 +78,7 @@ def publish_model(
         dataset: Name and version of the dataset.
         metrics: Under names that carry their protocol.
         code_version: Version of idpose.
+        trained_on: Device, precision and version of torch of the last step.
         licences: See :func:`storage.datasets.source_licences`.
 
     Returns:
@@ -103,6 +105,7 @@ def publish_model(
         "dataset": {"name": dataset[0], "version": dataset[1]},
         "metrics": metrics,
         "code_version": code_version,
+        "trained_on": trained_on,
         "licences": licences,
         "weights": file_entry(path, data),
         "created_at": _now(),

@@ -128,6 +128,12 @@ class Trainer:
         self.step += 1
         return parts, measured
 
+    def machine(self) -> dict[str, str]:
+        """What it is computed on: weights differ in their last bits from one to another."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        precision = str(self._precision).removeprefix("torch.")
+        return {"device": name, "precision": precision, "torch": torch.__version__}
+
     @torch.no_grad()
     def generate(self, identity: Tensor, pose: Tensor) -> Tensor:
         """Pictures of the moving average, float [N, 3, S, S] in [-1, 1], as are its inputs."""

@@ -26,7 +26,7 @@ TINY = GeneratorConfig(size=32, n_down=2, width=4, n_blocks=1)
 def publish(store: Store, config: dict[str, object], generator: Generator) -> str:
     model = publish_model(
         store, "cars-small", generator.state_dict(), config=config, dataset=("cars", "1"),
-        metrics={}, code_version="1", licences={},
+        metrics={}, code_version="1", trained_on={}, licences={},
     )  # fmt: skip
     return model.version
 

@@ -33,7 +33,7 @@ def publish(store: Store, dataset: str, steps: int = 5, run_id: str | None = Non
     }  # fmt: skip
     model = publish_model(
         store, f"{name}-identity-pose", Generator(TINY).state_dict(), config=config,
-        dataset=(name, version), metrics={}, code_version="1", licences={},
+        dataset=(name, version), metrics={}, code_version="1", trained_on={}, licences={},
     )  # fmt: skip
     return f"{model.name}@{model.version}"
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from idpose_core.models.generator import PRESETS, Generator, GeneratorConfig
-from idpose_core.models.layers import instance_norm
+from idpose_core.models.layers import instance_norm, layer_norm
 
 SMALL = GeneratorConfig(size=32, n_down=2, width=8, n_blocks=1)
 
@@ -205,3 +205,22 @@ def test_pictures_of_another_size_are_refused() -> None:
         generator(pictures(), pictures(side=64))
     with pytest.raises(ValueError, match=r"\[N, 3, 32, 32\]"):
         generator.encode_identity(torch.zeros(3, 32, 32))
+
+
+def test_the_layer_norm_of_the_decoder_keeps_how_strong_a_feature_is() -> None:
+    """One of a map's channels three times as strong: the instance norm gives what it gave."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 16, 8, 8, dtype=torch.float64)
+    stronger = x.clone()
+    stronger[:, 3] *= 3
+
+    def gain(norm: nn.Module) -> float:
+        with torch.no_grad():
+            made, before = norm.double()(stronger)[:, 3], norm(x)[:, 3]
+        return float(made.std() / before.std())
+
+    assert gain(instance_norm(16, "group")) == pytest.approx(1, abs=1e-4)
+    assert gain(layer_norm(16)) > 2
+    decoder = Generator(replace(SMALL, decoder_norm="layer")).decoder
+    norms = [m for m in decoder.up if isinstance(m, nn.GroupNorm)]
+    assert [m.num_groups for m in norms] == [1, 1]

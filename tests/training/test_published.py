@@ -36,6 +36,7 @@ def publish(store: Store, value: float = 1.0, **changes: Any) -> Model:
         "dataset": ("cars", "0123456789ab"),
         "metrics": {"l1": 0.1},
         "code_version": "0.1.0",
+        "trained_on": {"device": "cpu"},
         "licences": {"CC-BY-4.0": 4},
     }
     return publish_model(store, "cars-64", weights(value), **{**arguments, **changes})
@@ -132,7 +133,7 @@ def test_a_name_is_a_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelError, match="no name of a model"):
         publish_model(
             Store(tmp_path), name, weights(), config={}, dataset=("d", "v"), metrics={},
-            code_version="0", licences={},
+            code_version="0", trained_on={}, licences={},
         )  # fmt: skip
 
 
