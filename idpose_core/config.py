@@ -17,7 +17,8 @@ from idpose_core.instances.coco import COCO_CLASSES
 from idpose_core.settings import ConfigError as ConfigError
 from idpose_core.settings import Section, nearest
 
-VIEW_SETS = ("rendered-views",)
+PUBLISHED = ("cars3d", "chairs3d", "eth80", "epfl-cars")
+VIEW_SETS = ("rendered-views", *PUBLISHED)
 """Kinds of source that are sets of views: objects pictured from all sides, without a detector."""
 
 ImageSize = Annotated[int, Field(ge=32, le=1024)]
@@ -27,13 +28,22 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 class SourceConfig(Section):
     """Where the videos come from."""
 
-    kind: Literal["folder", "http", "youtube", "rendered", "rendered-views"] = Field(
-        "folder", description="Videos, or a set of views: objects pictured from all sides"
-    )
+    kind: Literal[
+        "folder",
+        "http",
+        "youtube",
+        "rendered",
+        "rendered-views",
+        "cars3d",
+        "chairs3d",
+        "eth80",
+        "epfl-cars",
+    ] = Field("folder", description="Videos, or a set of views: objects pictured from all sides")
     path: str | None = Field(
         None,
         description="Folder of videos, searched recursively; http and youtube: a text file with "
-        "one video id a line, where no annotations name them",
+        "one video id a line, where no annotations name them; a published image set: the folder "
+        "that its archive was extracted to",
     )
     annotations: str | None = Field(
         None,
@@ -203,7 +213,7 @@ class BuildConfig(Section):
     split: Literal["hash", "source"] = Field(
         "hash",
         description="Train or test by hash of the video id, or source = as the source says "
-        "(source.test_annotations); rendered: by the world's models",
+        "(source.test_annotations); rendered and published sets have frozen splits",
     )
     test_share: Share = Field(0.1, description="Share of videos that the hash puts in test")
     classes: tuple[str, ...] = Field(("car",), min_length=1, description="COCO class names")
@@ -254,7 +264,7 @@ class BuildConfig(Section):
 
 
 _RENDERED = ("rendered", "rendered-views")
-_WITH_MASKS = ("rendered", "rendered-views")
+_WITH_MASKS = ("rendered", "rendered-views", "cars3d", "chairs3d", "eth80")
 _NOT_CONTENT = (
     ("source", "path"),
     ("source", "annotations"),

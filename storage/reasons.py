@@ -56,6 +56,9 @@ class Status(StrEnum):
     DECODER_CRASHED = "decoder_crashed"  # the child process died: signal or memory limit
     FRAME_TOO_SMALL = "frame_too_small"
     FRAME_TOO_LARGE = "frame_too_large"
+    NOT_AS_PUBLISHED = (
+        "not_as_published"  # an object of an image set: files missing or of another form
+    )
 
     # What is seen in a video
     NO_ANNOTATION = "no_annotation"  # an annotation file is given and does not name this video

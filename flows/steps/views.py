@@ -7,11 +7,17 @@ from collections.abc import Callable, Sequence
 from flows.steps.context import Context, usable
 from flows.steps.instances import crops_with_places, rows_by_key
 from idpose_core.assembly.records import Clip, Observed, Video
+from idpose_core.assembly.splits import TRAIN
 from idpose_core.config import VIEW_SETS, ConfigError
+from idpose_core.datasets.published.cars3d import Cars3D
+from idpose_core.datasets.published.chairs3d import Chairs3D
+from idpose_core.datasets.published.epfl_cars import EPFLCars
+from idpose_core.datasets.published.eth80 import ETH80Cars
 from idpose_core.datasets.rendered.view_set import RenderedViewSet
 from idpose_core.datasets.views import ViewedObject, ViewSet
 from idpose_core.stages.views import STEP_MS, CropViews
-from storage.shards import Item
+from storage.reasons import Status
+from storage.shards import Item, Outcome
 
 
 def is_view_set(build: Context) -> bool:
@@ -68,7 +74,7 @@ def crop_views(build: Context) -> Observed:
     columns = [name for name in stage.columns.names if name not in ("image", "mask")]
     rows = rows_by_key(build, outcomes, columns)
     clips, crops = [], {}
-    for video, outcome in usable(videos, outcomes):
+    for video, outcome in _different(usable(videos, outcomes)):
         found = rows[outcome.row_key]
         video.width, video.height = found[0]["frame_width"], found[0]["frame_height"]
         clip = Clip(
@@ -91,6 +97,17 @@ def crop_views(build: Context) -> Observed:
     return Observed(videos, clips, crops, masks)
 
 
+def _different(found: Sequence[tuple[Video, Outcome]]) -> list[tuple[Video, Outcome]]:
+    """Keep one of objects with equal files: of training before one of test, then by name."""
+    originals: dict[str, Video] = {}
+    videos = (video for video, _ in found)
+    for video in sorted(videos, key=lambda v: (v.split != TRAIN, v.video_id)):
+        original = originals.setdefault(video.media_sha256 or video.video_id, video)
+        if original is not video:
+            video.reject(Status.DUPLICATE, f"same files as {original.source_uri}")
+    return [(video, outcome) for video, outcome in found if video.status is Status.OK]
+
+
 def _rendered(build: Context) -> ViewSet:
     rendered = build.config.rendered
     return RenderedViewSet(
@@ -98,4 +115,17 @@ def _rendered(build: Context) -> ViewSet:
     )
 
 
-_SETS: dict[str, Callable[[Context], ViewSet]] = {"rendered-views": _rendered}
+def _folder(build: Context) -> str:
+    path = build.config.source.path
+    if path is None:
+        raise ConfigError("source.path is not set: use --set source.path=FOLDER")
+    return path
+
+
+_SETS: dict[str, Callable[[Context], ViewSet]] = {
+    "rendered-views": _rendered,
+    "cars3d": lambda build: Cars3D(_folder(build)),
+    "chairs3d": lambda build: Chairs3D(_folder(build)),
+    "eth80": lambda build: ETH80Cars(_folder(build)),
+    "epfl-cars": lambda build: EPFLCars(_folder(build)),
+}

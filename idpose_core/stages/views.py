@@ -13,6 +13,7 @@ from idpose_core.datasets.views import View, ViewSet
 from idpose_core.instances.cropping import CropTransform, cut_mask, cut_square, square_around
 from idpose_core.stages.crop import CropInstances, encode_png, pictured, placed
 from storage.digests import digest
+from storage.reasons import Status, Unusable
 from storage.shards import RowStage
 
 STEP_MS = 1000  # between views: no two of them are too near to be ID picture and target
@@ -57,7 +58,11 @@ class CropViews(RowStage):
     def compute(
         self, row: Mapping[str, Any], location: Mapping[str, Any]
     ) -> Sequence[Mapping[str, Any]]:
-        """One row a view, in the set's order; the mask is a PNG with 255 on the object."""
+        """One row a view, in the set's order; the mask is a PNG with 255 on the object.
+
+        Raises:
+            Unusable: They cannot be had, or the object vanishes at the size of the crops.
+        """
         found = self.views.views(row["object"], location)
         clip_id = digest([self.views.name, row["object"], len(found)])[:16]
         return [self._crop(clip_id, index, view) for index, view in enumerate(found)]
@@ -66,6 +71,8 @@ class CropViews(RowStage):
         transform = self._transform(view)
         picture, where = cut_square(view.image, transform), placed(view.image, transform)
         mask = None if view.mask is None else cut_mask(view.mask, transform)
+        if mask is not None and not mask.any():
+            raise Unusable(Status.TOO_SMALL, f"view {index} is less than a pixel of image.size")
         return {
             **where,
             **pictured(clip_id, index * STEP_MS, where, picture),

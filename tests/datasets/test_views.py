@@ -67,6 +67,11 @@ def test_what_an_object_cannot_give_is_a_status() -> None:
         crops("disc-0")
 
 
+def test_an_object_that_vanishes_at_the_size_of_the_crops_is_a_status() -> None:
+    with pytest.raises(Unusable, match=r"too_small: view 0 "):
+        crops(size=1)
+
+
 def test_geometry_and_set_enter_the_key() -> None:
     def key(whole: bool, size: int, scale: float, row: dict[str, str]) -> str:
         return CropViews(Discs(whole), size, scale).key(row)
