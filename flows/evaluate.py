@@ -161,8 +161,8 @@ def freeze(
     """
     store = Store(root)
     manifest = read_manifest(store, dataset)
-    crops = read_table(store, manifest, "crops", split=split)
-    chosen: pa.Table = truth_triplets(crops, count=triplets, seed=seed)
+    crops, clips = (read_table(store, manifest, name, split=split) for name in ("crops", "clips"))
+    chosen: pa.Table = truth_triplets(crops, clips, count=triplets, seed=seed)
     return freeze_set(store, name or set_of(manifest), manifest, split, chosen, seed)
 
 

@@ -23,16 +23,17 @@ TOLERANCE_DEG = 7.5
 
 
 def truth_triplets(
-    crops: pa.Table, *, count: int = 5000, min_gap_ms: int = 1000, seed: int = 0
+    crops: pa.Table, clips: pa.Table, *, count: int = 5000, min_gap_ms: int = 1000, seed: int = 0
 ) -> pa.Table:
     """Triplets in the schema of an evaluation set, from crops whose azimuth is known.
 
     Clips take turns; within a clip ordered pairs (ID, target) come in an order that the seed and
     their names decide. The pose picture is the nearest in azimuth, then in elevation, of all crops
-    of other videos; among equals a hash decides.
+    of other videos that do not show the target's own object; among equals a hash decides.
 
     Args:
         crops: Of one split.
+        clips: Of the same; their ``identity`` tells an object across videos, null where unknown.
         count: As many triplets, or as many as there are.
         min_gap_ms: Between the ID picture and the target.
         seed: Of the order.
@@ -43,22 +44,23 @@ def truth_triplets(
     crops = crops.filter(pa.array(np.isfinite(angles(crops, "azimuth_deg")))).sort_by("crop_id")
     azimuth, elevation = angles(crops, "azimuth_deg"), angles(crops, "elevation_deg")
     names = crops["crop_id"].to_pylist()
-    clips, videos = crops["clip_id"].to_pylist(), crops["video_id"].to_pylist()
+    clip, videos = crops["clip_id"].to_pylist(), crops["video_id"].to_pylist()
     video = numbered(videos)[1] if names else np.zeros(0, np.int64)
+    shown = _objects(crops, clips)
     times = crops["timestamp_ms"].to_numpy()
     rows = []
-    for i, t in _in_turn(clips, times, names, min_gap_ms, seed):
-        other = np.flatnonzero(video != video[t])
+    for i, t in _in_turn(clip, times, names, min_gap_ms, seed):
+        other = np.flatnonzero((video != video[t]) & (shown != shown[t]))
         if not len(other):
-            break
+            continue
         p = _nearest(other, t, azimuth, elevation, names, seed)
         error = float(azimuth_error(azimuth[[p]], azimuth[[t]])[0])
         if error > TOLERANCE_DEG:
             continue
         rows.append({
             "triplet_id": _hash(seed, names[i], names[t], names[p])[:16], "id_crop": names[i],
-            "pose_crop": names[p], "target_crop": names[t], "identity": clips[t],
-            "pose_identity": clips[p], "id_ms": times[i], "target_ms": times[t],
+            "pose_crop": names[p], "target_crop": names[t], "identity": clip[t],
+            "pose_identity": clip[p], "id_ms": times[i], "target_ms": times[t],
             "target_azimuth_deg": azimuth[t], "pose_azimuth_deg": azimuth[p],
             "target_elevation_deg": _known(elevation[t]), "pose_error_deg": error,
             "chosen_by": "truth", "review": "auto",
@@ -67,10 +69,21 @@ def truth_triplets(
             break
     if not rows:
         raise DatasetError(
-            "no evaluation triplet is possible: crops with a known azimuth of two videos are "
-            f"needed, and two of one clip at least {min_gap_ms} ms apart"
+            "no evaluation triplet is possible: crops with a known azimuth of two objects in "
+            f"two videos are needed, and two of one clip at least {min_gap_ms} ms apart"
         )
     return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _objects(crops: pa.Table, clips: pa.Table) -> NDArray[np.int64]:
+    """Number of the object that each crop shows; of unknown ones each clip counts for another."""
+    known = (
+        clips["identity"].to_pylist() if "identity" in clips.column_names else [None] * len(clips)
+    )
+    told = dict(zip(clips["clip_id"].to_pylist(), known, strict=True))
+    names = crops["clip_id"].to_pylist()
+    words = [f"clip {n}" if told.get(n) is None else f"object {told[n]}" for n in names]
+    return numbered(words)[1] if words else np.zeros(0, np.int64)
 
 
 def _in_turn(

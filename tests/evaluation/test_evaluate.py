@@ -54,7 +54,8 @@ class Pixels(nn.Module):
 def root(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str]:
     store, dataset = world(tmp_path_factory.mktemp("root"))
     manifest = read_manifest(store, dataset)
-    triplets = truth_triplets(read_table(store, manifest, "crops", split="test"), count=60)
+    crops, clips = (read_table(store, manifest, name, split="test") for name in ("crops", "clips"))
+    triplets = truth_triplets(crops, clips, count=60)
     freeze_set(store, "pointers", manifest, "test", triplets, 0)
     return store, dataset
 

@@ -45,10 +45,16 @@ def world(root: Path, **options: object) -> tuple[Store, str]:
     return store, dataset
 
 
+def read_both(store: Store, dataset: str) -> tuple[pa.Table, pa.Table]:
+    manifest = read_manifest(store, dataset)
+    crops, clips = (read_table(store, manifest, name, split="test") for name in ("crops", "clips"))
+    return crops, clips
+
+
 def frozen(store: Store, dataset: str, name: str = "cars-test", **options: object) -> pa.Table:
     manifest = read_manifest(store, dataset)
-    crops = read_table(store, manifest, "crops", split="test")
-    triplets = truth_triplets(crops, **options)  # type: ignore[arg-type]
+    crops, clips = read_both(store, dataset)
+    triplets = truth_triplets(crops, clips, **options)  # type: ignore[arg-type]
     freeze_set(store, name, manifest, "test", triplets, 0)
     return triplets
 
@@ -69,6 +75,32 @@ def test_the_pose_picture_shows_the_targets_pose_on_another_object(tmp_path: Pat
         assert row["target_azimuth_deg"] == row["pose_azimuth_deg"]
 
 
+def test_the_pose_picture_never_shows_the_targets_object_in_another_video(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    crops, clips = read_both(store, dataset)
+    names = clips["clip_id"].to_pylist()
+    # The clips c0 show one object in all three videos; of c1 only that of the first is known.
+    objects = {name: "taxi" if name.endswith("c0") else None for name in names}
+    objects["test-v0-c1"] = "bus"
+    place = clips.schema.get_field_index("identity")
+    column = pa.array([objects[name] for name in names], pa.string())
+    known = clips.set_column(place, clips.schema.field(place), column)
+    before = {(r["identity"], r["pose_identity"]) for r in truth_triplets(crops, clips).to_pylist()}
+    assert ("test-v0-c0", "test-v1-c0") in before
+    rows = truth_triplets(crops, known).to_pylist()
+    assert len(rows) == 6 * 4 * 3
+    for row in rows:
+        target, pose = objects[row["identity"]], objects[row["pose_identity"]]
+        assert target is None or target != pose
+        assert row["pose_error_deg"] == 0
+    old = truth_triplets(crops, clips.drop_columns(["identity"]))
+    assert old.equals(truth_triplets(crops, clips))
+
+    taxis = crops.filter(pa.array([c.endswith("c0") for c in crops["clip_id"].to_pylist()]))
+    with pytest.raises(DatasetError, match="of two objects"):
+        truth_triplets(taxis, known)
+
+
 def test_clips_take_turns_and_poses_are_spread(tmp_path: Path) -> None:
     store, dataset = world(tmp_path)
     rows = frozen(store, dataset, count=12).to_pylist()
@@ -81,15 +113,17 @@ def test_clips_take_turns_and_poses_are_spread(tmp_path: Path) -> None:
 
 def test_the_seed_decides_and_the_order_of_rows_does_not(tmp_path: Path) -> None:
     store, dataset = world(tmp_path)
-    crops = read_table(store, read_manifest(store, dataset), "crops", split="test")
-    one = truth_triplets(crops, count=10)
-    assert one.equals(truth_triplets(crops.take(list(range(crops.num_rows))[::-1]), count=10))
-    assert not one.equals(truth_triplets(crops, count=10, seed=1))
+    crops, clips = read_both(store, dataset)
+    one = truth_triplets(crops, clips, count=10)
+    assert one.equals(
+        truth_triplets(crops.take(list(range(crops.num_rows))[::-1]), clips, count=10)
+    )
+    assert not one.equals(truth_triplets(crops, clips, count=10, seed=1))
 
 
 def test_what_is_too_far_or_unknown_is_not_taken(tmp_path: Path) -> None:
     store, dataset = world(tmp_path)
-    crops = read_table(store, read_manifest(store, dataset), "crops", split="test")
+    crops, clips = read_both(store, dataset)
     videos = crops["video_id"].to_pylist()
     turned = [
         azimuth + 10 * sorted(set(videos)).index(video)
@@ -97,17 +131,17 @@ def test_what_is_too_far_or_unknown_is_not_taken(tmp_path: Path) -> None:
     ]
     apart = crops.set_column(crops.schema.get_field_index("azimuth_deg"), "azimuth_deg", [turned])
     with pytest.raises(DatasetError, match="no evaluation triplet is possible"):
-        truth_triplets(apart)
+        truth_triplets(apart, clips)
     with pytest.raises(DatasetError, match="no evaluation triplet is possible"):
-        truth_triplets(crops, min_gap_ms=9000)
+        truth_triplets(crops, clips, min_gap_ms=9000)
     one_video = crops.filter(pa.array([video == videos[0] for video in videos]))
-    with pytest.raises(DatasetError, match="of two videos"):
-        truth_triplets(one_video)
+    with pytest.raises(DatasetError, match="of two objects in two videos"):
+        truth_triplets(one_video, clips)
 
 
 def test_elevation_decides_between_equal_azimuths(tmp_path: Path) -> None:
     store, dataset = world(tmp_path)
-    crops = read_table(store, read_manifest(store, dataset), "crops", split="test")
+    crops, clips = read_both(store, dataset)
     names = crops["crop_id"].to_pylist()
     levels = [20.0 if name[:-2].endswith("c1") else 0.0 for name in names]
     place = crops.schema.get_field_index("elevation_deg")
@@ -117,7 +151,7 @@ def test_elevation_decides_between_equal_azimuths(tmp_path: Path) -> None:
         if place >= 0
         else crops.append_column("elevation_deg", column)
     )
-    for row in truth_triplets(crops).to_pylist():
+    for row in truth_triplets(crops, clips).to_pylist():
         assert row["pose_crop"][:-2][-1] == row["target_crop"][:-2][-1]
 
 
