@@ -43,9 +43,9 @@ class GeneratorConfig:
             CPU. First and last convolution always reflect: zeros around a picture would let the
             pose encoder see its colour against black.
         norm: Implementation of the instance norm; ``group`` for ``channels_last``.
-        decoder_norm: Of the blocks that enlarge. ``instance`` is pix2pixHD's; it forgets how strong
-            a feature is, and with it colour, which ``layer`` keeps (MUNIT, Huang et al. 2018;
-            docs/decisions/decoder-norm.md).
+        decoder_norm: Of trunk and upper blocks. ``instance`` is pix2pixHD's; it takes from every
+            feature its mean and strength, and with them colour, which ``layer`` keeps
+            (docs/decisions/decoder-norm.md).
 
     Raises:
         ValueError: A setting that no network can have.
@@ -119,6 +119,12 @@ def _encoder(config: GeneratorConfig, *, normalise: bool) -> list[nn.Module]:
     return layers
 
 
+def _decoder_norm(channels: int, config: GeneratorConfig) -> nn.Module:
+    if config.decoder_norm == "layer":
+        return layer_norm(channels)
+    return instance_norm(channels, config.norm)
+
+
 class IdEncoder(nn.Sequential):
     """E_i: Conv - ReLU blocks. ``[N, 3, S, S]`` in [-1, 1] to ``[N, code_channels, s, s]``.
 
@@ -141,16 +147,16 @@ class PoseEncoder(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """x + IN(Conv(ReLU(IN(Conv(x))))), nothing after the sum (pix2pixHD's ResnetBlock)."""
+    """x + N(Conv(ReLU(N(Conv(x))))), nothing after the sum (pix2pixHD's ResnetBlock)."""
 
     def __init__(self, channels: int, config: GeneratorConfig) -> None:
         super().__init__()
         self.body = nn.Sequential(
             convolution(channels, channels, 3, padding=config.padding),
-            instance_norm(channels, config.norm),
+            _decoder_norm(channels, config),
             nn.ReLU(inplace=True),
             convolution(channels, channels, 3, padding=config.padding),
-            instance_norm(channels, config.norm),
+            _decoder_norm(channels, config),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -160,7 +166,7 @@ class ResidualBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Concatenation, residual trunk, Upsample - Conv - InstanceNorm - ReLU blocks, tanh head.
+    """Concatenation, residual trunk, Upsample - Conv - Norm - ReLU blocks, tanh head.
 
     No norm follows the concatenation: on the joint map it would erase the statistics that carry
     identity. No skip connections lead here: from the pose encoder they would carry colour.
@@ -178,11 +184,7 @@ class Decoder(nn.Module):
             ups += [
                 nn.Upsample(scale_factor=2, mode=config.upsample, align_corners=smooth),
                 convolution(channels, channels // 2, 3, padding=config.padding),
-                (
-                    layer_norm(channels // 2)
-                    if config.decoder_norm == "layer"
-                    else instance_norm(channels // 2, config.norm)
-                ),
+                _decoder_norm(channels // 2, config),
                 nn.ReLU(inplace=True),
             ]
             channels //= 2

@@ -222,5 +222,5 @@ def test_the_layer_norm_of_the_decoder_keeps_how_strong_a_feature_is() -> None:
     assert gain(instance_norm(16, "group")) == pytest.approx(1, abs=1e-4)
     assert gain(layer_norm(16)) > 2
     decoder = Generator(replace(SMALL, decoder_norm="layer")).decoder
-    norms = [m for m in decoder.up if isinstance(m, nn.GroupNorm)]
-    assert [m.num_groups for m in norms] == [1, 1]
+    norms = [m for m in decoder.modules() if isinstance(m, nn.GroupNorm)]
+    assert [m.num_groups for m in norms] == [1, 1, 1, 1]  # two of the trunk, two above
