@@ -24,14 +24,14 @@ from idpose_core.datasets.published.files import (
     visible,
     within,
 )
-from idpose_core.datasets.published.matlab import read_mat
+from idpose_core.datasets.published.matlab import read_arrays
 from idpose_core.datasets.published.splits import VALIDATION, splits_of
 from idpose_core.datasets.views import View, ViewedObject
 from storage.reasons import Status, Unusable
 
 SIDE, AZIMUTHS, ELEVATIONS = 128, 24, 4
 _NAME = re.compile(r"car_\d{3}_mesh")
-_SHAPES: dict[str, tuple[int, ...] | None] = {
+_SHAPES: dict[str, tuple[int, ...]] = {
     "im": (SIDE, SIDE, 3, AZIMUTHS, ELEVATIONS),
     "mask": (SIDE, SIDE, AZIMUTHS, ELEVATIONS),
 }
@@ -85,13 +85,11 @@ class Cars3D:
             Unusable: The file is missing, damaged, or not as published.
         """
         path = Path(location["path"])
-        arrays = read_mat(path, _SHAPES, largest=_LARGEST)
+        arrays = read_arrays(path, _SHAPES, largest=_LARGEST)
         pictures, masks = arrays.get("im"), arrays.get("mask")
         if pictures is None or pictures.dtype != np.uint8:
             what = "no variable im" if pictures is None else f"im of {pictures.dtype}, not uint8"
             raise Unusable(Status.NOT_AS_PUBLISHED, f"{path.name} has {what}")
-        if masks is not None and masks.dtype.kind not in "buif":
-            raise Unusable(Status.NOT_AS_PUBLISHED, f"{path.name}: mask holds no numbers")
         views = []
         for elevation in range(ELEVATIONS):
             for azimuth in range(AZIMUTHS):

@@ -22,7 +22,7 @@ from idpose_core.datasets.published.files import (
     tight_box,
     visible,
 )
-from idpose_core.datasets.published.matlab import read_mat
+from idpose_core.datasets.published.matlab import read_words
 from idpose_core.datasets.published.splits import splits_of
 from idpose_core.datasets.views import View, ViewedObject
 from storage.reasons import Status, Unusable
@@ -108,11 +108,8 @@ def _names(folder: Path) -> list[str]:
 
 def _listed(path: Path) -> list[str]:
     try:
-        cells = read_mat(path, {"folder_names": None}, largest=_LARGEST).get("folder_names")
-        if cells is None:
-            raise ValueError(f"{path.name} has no variable folder_names")
-        return sorted(str(cell.item()) for cell in cells.ravel())
-    except (Unusable, AttributeError, ValueError) as error:
+        return sorted(read_words(path, "folder_names", largest=_LARGEST))
+    except Unusable as error:
         raise ValueError(f"the list of models cannot be read: {error}") from error
 
 
