@@ -21,6 +21,10 @@ from storage.reasons import Status, Unusable
 
 _PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Of IPv6 nothing else is given out; site-local, IPv4-compatible and translated addresses lie outside
+_UNICAST = ipaddress.ip_network("2000::/3")
+# Special by IANA's registries, and unknown to the tables of Python 3.11
+_RESERVED = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))
 _SOCKET_OPTIONS = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),)
 
 
@@ -66,12 +70,14 @@ def is_public(address: str) -> bool:
     except ValueError:
         return False
     if isinstance(parsed, ipaddress.IPv6Address):
-        for inner in _embedded(parsed):
-            if not is_public(str(inner)):
-                return False
-        if parsed.ipv4_mapped is not None:
+        if not all(is_public(str(inner)) for inner in _embedded(parsed)):
+            return False
+        if parsed.ipv4_mapped is not None or parsed in _NAT64:
             return True
-    return parsed.is_global and not parsed.is_multicast
+        if parsed not in _UNICAST:
+            return False
+    special = parsed.is_multicast or any(parsed in network for network in _RESERVED)
+    return parsed.is_global and not special
 
 
 def _embedded(address: ipaddress.IPv6Address) -> Iterable[ipaddress.IPv4Address]:

@@ -13,6 +13,8 @@ from storage.reasons import Status
 
 _RULES: tuple[tuple[Status, str], ...] = (
     (Status.ADDRESS_REFUSED, r"address refused"),
+    # What yt-dlp asks behind the page has moved: that says nothing of the video
+    (Status.DOWNLOAD_FAILED, r"(api page|player|client config)\b.*http error 4(04|10)"),
     (Status.RATE_LIMITED, r"try again later|rate.limited|too many requests|http error 429"),
     (
         Status.MEMBERS_ONLY,
@@ -23,9 +25,10 @@ _RULES: tuple[tuple[Status, str], ...] = (
     (Status.BOT_CHECK, r"not a bot|captcha|unusual traffic|please sign in|sign in to continue"),
     (
         Status.REGION_BLOCKED,
-        r"in your (country|region|location)|from your location|geo.?restrict",
+        r"in your (country|region|location)|from your location|geo.?restrict|on this country domain",
     ),
-    (Status.UNAVAILABLE, r"recording is not available|drm.protected"),
+    (Status.NO_FORMAT, r"drm.protected"),
+    (Status.UNAVAILABLE, r"recording is not available"),
     (Status.PREMIERE, r"premieres? (in|will)|premiering"),
     (
         Status.LIVE,
@@ -35,7 +38,7 @@ _RULES: tuple[tuple[Status, str], ...] = (
     (
         Status.REMOVED,
         r"removed|no longer available|terminated|closed their youtube account|copyright"
-        r"|http error 410|violat",
+        r"|http error 410|for violating",
     ),
     (Status.NOT_FOUND, r"http error 404|does not exist|incomplete youtube id|looks truncated"),
     (Status.NO_FORMAT, r"requested format is not available|no video formats|only images are avail"),
@@ -45,11 +48,12 @@ _RULES: tuple[tuple[Status, str], ...] = (
         Status.CONNECTION_FAILED,
         r"timed out|unable to connect|connection (refused|reset|aborted|broken)|name resolution"
         r"|getaddrinfo|name or service not known|network is unreachable|no route to host"
-        r"|remote end closed|certificate verify failed|ssl error",
+        r"|remote end closed|certificate verify failed|ssl error|violation of protocol",
     ),
     (
         Status.UNAVAILABLE,
-        r"^(video unavailable|(this|the) video is (not available|unavailable)( any ?more)?)\.?$",
+        r"^video unavailable\.?$"
+        r"|^(video unavailable\.? )?(this|the) video is (not available|unavailable)( any ?more)?\.?$",
     ),
 )
 _COMPILED = tuple((status, re.compile(pattern)) for status, pattern in _RULES)

@@ -23,6 +23,8 @@ PRIVATE = (
     "100.64.0.1", "198.18.0.1", "192.0.2.1", "224.0.0.1", "240.0.0.1", "255.255.255.255",
     "::", "::1", "fe80::1", "fe80::1%lo", "fc00::1", "fd12::1", "ff02::1", "2001:db8::1",
     "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "64:ff9b::a00:1", "not an address", "",
+    "fec0::1", "::127.0.0.1", "::ffff:0:7f00:1", "64:ff9b:1::7f00:1", "2001:0:7f00:1::", "3fff::1",
+    "5f00::1", "192.0.0.8", "192.88.99.1",
 )  # fmt: skip
 PUBLIC = (
     "8.8.8.8",
@@ -44,8 +46,12 @@ def test_public_addresses(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "localhost", "127.1", "0x7f.1", "2130706433", "[::1]", "0"]
-)
+    "host",
+    [
+        "127.0.0.1", "localhost", "127.1", "0x7f.1", "2130706433", "017700000001", "0177.0.0.1",
+        "[::1]", "0", "0.0.0.0", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "①②⑦.⓪.⓪.①",
+    ],
+)  # fmt: skip
 def test_every_way_to_write_this_machine_is_refused(host: str) -> None:
     name, port = place_of(f"http://{host}/x")
     with pytest.raises(Unusable) as caught:

@@ -198,6 +198,9 @@ def test_a_length_that_is_not_told(one: Fetched, server: LocalServer) -> None:
         (redirect("http://169.254.169.254/latest"), Status.ADDRESS_REFUSED, "169.254"),
         (redirect("http://localhost/v"), Status.ADDRESS_REFUSED, "localhost:80"),
         (redirect("http://[::1]/v"), Status.ADDRESS_REFUSED, "::1"),
+        (redirect("http://[::ffff:127.0.0.1]/v"), Status.ADDRESS_REFUSED, "::ffff:127.0.0.1"),
+        (redirect("http://0.0.0.0/v"), Status.ADDRESS_REFUSED, "0.0.0.0"),
+        (redirect("http://2130706433/v"), Status.ADDRESS_REFUSED, "127.0.0.1"),
         (redirect("http://name.invalid/v"), Status.CONNECTION_FAILED, "name.invalid"),
     ],
 )

@@ -53,6 +53,19 @@ def test_try_again_later_is_never_dead() -> None:
     assert all(Status.BOT_CHECK.retryable_after(n) for n in (1, 100))
 
 
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("EOF occurred in violation of protocol (_ssl.c:1000)", Status.CONNECTION_FAILED),
+        ("Unable to download API page: HTTP Error 404: Not Found", Status.DOWNLOAD_FAILED),
+        ("Unable to download tv client config: HTTP Error 410: Gone", Status.DOWNLOAD_FAILED),
+    ],
+)
+def test_trouble_on_the_way_is_not_taken_for_dead(said: str, status: Status) -> None:
+    assert classify(f"ERROR: [youtube] abcdefghijk: {said}") is status
+    assert status.retryable
+
+
 def test_an_id_says_nothing() -> None:
     """An id may hold any word."""
     assert classify("ERROR: [youtube] removed-a-b: Premieres in 2 hours") is Status.PREMIERE
