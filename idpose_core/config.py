@@ -76,6 +76,12 @@ class DownloadConfig(Section):
     )
     max_bytes: int = Field(2 << 30, gt=0, description="Largest file")
     max_seconds: float = Field(4 * 3600, gt=0, description="Longest video")
+    bytes_per_second: float | None = Field(
+        None, gt=0, description="Of one transfer, of which each process has one; null = no limit"
+    )
+    request_sleep_seconds: float = Field(
+        0, ge=0, description="Between the requests with which yt-dlp looks up one video"
+    )
     connect_seconds: float = Field(20, gt=0, description="Longest time to a connection")
     stall_seconds: float = Field(30, gt=0, description="Longest silence of a server")
     deadline_seconds: float = Field(1800, gt=0, description="Longest time on the network a video")
@@ -93,7 +99,9 @@ class DownloadConfig(Section):
     cookies: str | None = Field(None, description="Cookie file in Netscape format")
     proxy: str | None = Field(None, description="Address of an HTTP proxy")
     js_runtime: str | None = Field(
-        None, description="For yt-dlp: deno, node, bun or quickjs, with :PATH if need be"
+        None,
+        pattern=r"^(deno|node|bun|quickjs)(:.+)?$",  # yt-dlp leaves out others without a word
+        description="For yt-dlp: deno, node, bun or quickjs, with :PATH if need be",
     )
 
 

@@ -21,7 +21,7 @@ from storage.reasons import Status, Unusable
 
 _PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# Of IPv6 nothing else is given out; site-local, IPv4-compatible and translated addresses lie outside
+# Of IPv6 nothing else is given out: neither site-local nor IPv4-compatible addresses
 _UNICAST = ipaddress.ip_network("2000::/3")
 # Special by IANA's registries, and unknown to the tables of Python 3.11
 _RESERVED = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urljoin
@@ -35,12 +36,14 @@ class Limits:
         stall_s: Longest silence of the server.
         deadline_s: Longest time on the network, later tries included and waiting left out.
         max_bytes: Largest file.
+        bytes_per_s: Fastest pace of a transfer; None = as fast as the server gives.
     """
 
     connect_s: float = 20.0
     stall_s: float = 30.0
     deadline_s: float = 1800.0
     max_bytes: int = 2 << 30
+    bytes_per_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,8 @@ class Transfer:
             raise Unusable(Status.INCOMPLETE, "the file changed since its first part was fetched")
 
     def _copy(self, response: httpcore.Response, partial: Partial, deadline: Deadline) -> None:
-        have = partial.size
+        have, began = partial.size, time.monotonic()
+        before = have
         for data in response.iter_stream():
             if have == 0:
                 check_beginning(data)
@@ -209,6 +213,9 @@ class Transfer:
             if have > self._limits.max_bytes:
                 raise Unusable(Status.TOO_LARGE, f"more than {self._limits.max_bytes} bytes")
             partial.append(data)
+            if self._limits.bytes_per_s is not None:
+                due = began + (have - before) / self._limits.bytes_per_s
+                time.sleep(min(max(0.0, due - time.monotonic()), deadline.left))
             if not deadline.left:
                 raise Unusable(
                     Status.DOWNLOAD_TIMEOUT, f"{have} bytes in {self._limits.deadline_s:.0f} s"

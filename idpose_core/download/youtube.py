@@ -44,6 +44,7 @@ class Lookup:
             found by name; None = yt-dlp's default.
         cache: Folder in which yt-dlp keeps what it learnt of a site's player.
         stall_s: Longest silence of the site.
+        sleep_s: Between the requests that one lookup takes.
         command: What answers requests; tests put their own extractors in.
     """
 
@@ -56,6 +57,7 @@ class Lookup:
     js_runtime: str | None = None
     cache: str | None = None
     stall_s: float = 30.0
+    sleep_s: float = 0.0
     command: tuple[str, ...] = ("-m", _MODULE)
 
 
@@ -104,6 +106,7 @@ def look_up_video(url: str, lookup: Lookup, deadline: Deadline) -> Found:
         "js_runtime": lookup.js_runtime,
         "cache": lookup.cache or False,
         "stall_s": lookup.stall_s,
+        "sleep_s": lookup.sleep_s,
     }
     told = _ask(json.dumps(request), lookup.command, deadline)
     try:

@@ -111,6 +111,7 @@ def _options(request: Request) -> dict[str, Any]:
         "extract_flat": "in_playlist",
         "format": choose,
         "socket_timeout": request["stall_s"],
+        "sleep_interval_requests": request["sleep_s"],
         "extractor_retries": 0,
         "cachedir": request["cache"],
         "allowed_extractors": request["extractors"],

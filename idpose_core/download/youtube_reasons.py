@@ -25,7 +25,8 @@ _RULES: tuple[tuple[Status, str], ...] = (
     (Status.BOT_CHECK, r"not a bot|captcha|unusual traffic|please sign in|sign in to continue"),
     (
         Status.REGION_BLOCKED,
-        r"in your (country|region|location)|from your location|geo.?restrict|on this country domain",
+        r"in your (country|region|location)|from your location|geo.?restrict"
+        r"|on this country domain",
     ),
     (Status.NO_FORMAT, r"drm.protected"),
     (Status.UNAVAILABLE, r"recording is not available"),
@@ -53,7 +54,8 @@ _RULES: tuple[tuple[Status, str], ...] = (
     (
         Status.UNAVAILABLE,
         r"^video unavailable\.?$"
-        r"|^(video unavailable\.? )?(this|the) video is (not available|unavailable)( any ?more)?\.?$",
+        r"|^(video unavailable\.? )?(this|the) video is (not available|unavailable)"
+        r"( any ?more)?\.?$",
     ),
 )
 _COMPILED = tuple((status, re.compile(pattern)) for status, pattern in _RULES)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -240,6 +242,17 @@ def test_a_drip_ends_with_the_deadline(one: Fetched, server: LocalServer, part: 
         one.transfer().fetch(Target(server.url("/v")), partial, deadline := Deadline(1.0))
     assert caught.value.status is Status.DOWNLOAD_TIMEOUT
     assert deadline.left == 0
+
+
+def test_a_transfer_keeps_to_its_pace(one: Fetched, server: LocalServer) -> None:
+    server.routes["/v"] = video(DATA)
+    limits = replace(LIMITS, bytes_per_s=2 * len(DATA))
+    transfer = Transfer(AddressPolicy(("127.0.0.1", server.port)), limits)
+    began = time.monotonic()
+    with partial_file(one.path, patience_s=1) as partial:
+        transfer.fetch(Target(server.url("/v")), partial, Deadline(5))
+    assert one.path.read_bytes() == DATA
+    assert time.monotonic() - began >= 0.5
 
 
 def test_nobody_listens(one: Fetched, server: LocalServer) -> None:

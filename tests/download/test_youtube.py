@@ -248,6 +248,19 @@ def test_cookies_reach_the_site_and_the_file(server: LocalServer, tmp_path: Path
     assert file.read_text() == text  # never written back
 
 
+def test_the_settings_reach_yt_dlp(server: LocalServer, tmp_path: Path) -> None:
+    chosen = {"proxy": "http://127.0.0.1:3128", "js_runtime": "node:/opt/node", "sleep_s": 1.5}
+    found = ask(server, "options", cache=str(tmp_path), **chosen)
+    assert found.licence is not None
+    assert json.loads(found.licence) == {
+        "proxy": "http://127.0.0.1:3128",
+        "js_runtimes": {"node": {"path": "/opt/node"}},
+        "sleep_interval_requests": 1.5,
+        "socket_timeout": 2,
+        "cachedir": str(tmp_path),
+    }
+
+
 def test_a_process_that_says_nothing(server: LocalServer) -> None:
     failure = fails(server, command=("-c", "import sys; sys.exit('no memory')"))
     assert failure.status is Status.DOWNLOAD_FAILED

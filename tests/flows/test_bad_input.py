@@ -215,6 +215,14 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+def test_a_dry_run_refuses_a_disk_that_is_too_small(videos: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "600k") as root:
+        done = run(["build", BOX_CARS, "--dry-run", "--root", str(root), *settings(videos)])
+        assert done.returncode == 1
+        assert "the disk of the root has 614 kB free" in done.stderr, done.stderr
+        assert list(root.iterdir()) == []
+
+
 @pytest.mark.parametrize("size", ["4k", "600k"])
 def test_a_full_disk_is_one_error_and_room_mends_it(
     size: str, videos: Path, built: tuple[dict[str, Any], Path], tmp_path: Path

@@ -275,6 +275,8 @@ def test_the_split_of_the_source(
         (["download.cookies=/nowhere/cookies.txt"], "the download stage cannot run: no cookies"),
         (["download.retry=[nonsense]"], "no reason is called 'nonsense'"),
         (["download.per_hour=0"], "download.per_hour"),
+        (["download.bytes_per_second=0"], "download.bytes_per_second"),
+        (["download.js_runtime=nodejs"], "download.js_runtime"),
         (["source.test_annotations=x.csv"], "needs split=source"),
     ],
 )
