@@ -218,7 +218,7 @@ def test_eight_ways_to_fail(
 def test_genuine_rows_and_videos(
     real_data: Path, server: LocalServer, other: LocalServer, tmp_path: Path
 ) -> None:
-    """The two videos of YouTube-BoundingBoxes that are at hand, beside the eight."""
+    """Two videos of YouTube-BoundingBoxes and a real detector, beside the eight."""
     ytbb = real_data / "ytbb"
     genuine = rows_of((ytbb / "ytbb_subset.csv").read_text())
     names = {row[0] for row in genuine if row[3] == "car"}
@@ -230,15 +230,20 @@ def test_genuine_rows_and_videos(
     failing = [row for name in (*REASONS, *HEALING) for row in invented(name)[:1]]
     table = write_table(tmp_path / "all.csv", [*genuine, *failing])
     root = tmp_path / "root"
-    sets = ["detector.kind=annotations", "pose.clusters=4", "name=ytbb", "clips.border=0"]
+    weights = real_data / "detector" / "yolox_nano.onnx"
+    sets = ["detector.kind=yolox", f"detector.weights={weights}", "detector.threshold=0.4"]
+    sets += ["pose.clusters=4", "name=ytbb"]
     first = build_by_command(server, table, root, *sets)
     check_reasons(root, "ytbb", other)
+    seen = observed(root, "ytbb")
+    assert {name for name, row in seen.items() if row["status"] == "ok"} == names
+    assert {seen[name]["status"] for name in HEALING} == {"no_detection"}  # of an invented box
     store = Store(root)
     crops = read_table(store, read_manifest(store, "ytbb"), "crops").to_pylist()
     assert {crop["video_id"] for crop in crops} == names
     assert len(crops) >= 20
     before = len(server.asked)
-    again = build(server, table, root, *sets, "download.tries=1")
+    again = build_by_command(server, table, root, *sets, "download.tries=1")
     assert again["version"] == first["version"]
     assert asked_paths(server, before) == {f"/v/{name}.mp4" for name in TRANSIENT}
 

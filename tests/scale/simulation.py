@@ -106,7 +106,7 @@ def context(root: Path, ids: Path, template: str, per_hour: float) -> Context:
             "source.allow_private": True,
             "detector.kind": "yolox",  # a list of ids comes without boxes; nothing is detected
             "download.per_hour": per_hour,
-            "download.stall_seconds": 0.3,
+            "download.stall_seconds": 1.0,  # a busy machine must not look like a silent server
             "download.backoff_seconds": 0.01,
             "download.pause_seconds": 0.1,
             "download.tries": 2,

@@ -63,7 +63,7 @@ class Simulation:
         """Run until so many shards are there and a moment longer, then kill every process."""
         process = self.start()
         while self.shards() < shards and process.poll() is None:
-            time.sleep(0.05)
+            time.sleep(0.5)  # the server is a part of this process, and a look at the folder costs
         time.sleep(random.random() * 0.3)
         alive = process.poll() is None
         with contextlib.suppress(ProcessLookupError):
