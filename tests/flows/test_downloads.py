@@ -237,7 +237,8 @@ def test_genuine_rows_and_videos(
     check_reasons(root, "ytbb", other)
     seen = observed(root, "ytbb")
     assert {name for name, row in seen.items() if row["status"] == "ok"} == names
-    assert {seen[name]["status"] for name in HEALING} == {"no_detection"}  # of an invented box
+    for name in HEALING:  # fetched; that their one invented box gives no clip is as it should be
+        assert seen[name]["status"] in ("no_detection", "too_few_crops")
     store = Store(root)
     crops = read_table(store, read_manifest(store, "ytbb"), "crops").to_pylist()
     assert {crop["video_id"] for crop in crops} == names
