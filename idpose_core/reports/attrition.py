@@ -17,6 +17,7 @@ _NOT_DECODED = {
     Status.DECODER_CRASHED,
     Status.FRAME_TOO_SMALL,
     Status.FRAME_TOO_LARGE,
+    Status.NOT_AS_PUBLISHED,
 }
 _NOT_DETECTED = {
     Status.DUPLICATE,

@@ -40,6 +40,7 @@ STATUSES: dict[str, str] = {
     Status.DECODE_FAILED: "not one frame could be decoded",
     Status.DECODE_TIMEOUT: "decoding took too long; the next build tries again",
     Status.DECODER_CRASHED: "the decoder died on it; the next build tries again",
+    Status.NOT_AS_PUBLISHED: "files of the object are missing or of another form",
     Status.FRAME_TOO_SMALL: "the frames are too small",
     Status.FRAME_TOO_LARGE: "the frames are too large",
     Status.NO_ANNOTATION: "the annotation file does not name it",
