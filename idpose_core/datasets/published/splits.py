@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from hashlib import blake2b
 from importlib.resources import files
 
@@ -52,7 +52,7 @@ def drawn_splits() -> list[tuple[str, int, str]]:
     rows = [(n, i, s) for n, by in _GIVEN.items() for s, numbers in by.items() for i in numbers]
     for name, counts in _COUNTS.items():
         numbers = range(1, sum(count for _, count in counts) + 1)
-        order = sorted(numbers, key=lambda i, n=name: _hash(n, i))  # type: ignore[misc]
+        order = sorted(numbers, key=partial(_hash, name))
         split = [word for word, count in counts for _ in range(count)]
         rows += [(name, number, word) for number, word in zip(order, split, strict=True)]
     return sorted(rows)
