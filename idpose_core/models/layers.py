@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from idpose_core.models import winograd
 
 Norm = Literal["instance", "group"]
 Padding = Literal["reflect", "zero"]
@@ -28,11 +31,28 @@ def check_choice(name: str, value: object, kind: Any) -> None:
         raise ValueError(f"{name} is {value!r}: choose from {', '.join(map(repr, choices))}")
 
 
+class Convolution(nn.Conv2d):
+    """``nn.Conv2d`` that takes the faster of two ways on a CPU; its weights and names are the same.
+
+    For stride 1 and no groups by Winograd's filtering where that pays.
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.stride != (1, 1) or self.groups > 1 or not winograd.pays(input, weight):
+            return super()._conv_forward(input, weight, bias)
+        height, width = input.shape[2:]
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        padded = F.pad(input, (1, 1, 1, 1), mode)
+        padded = F.pad(padded, (0, width % 2, 0, height % 2))  # tiles are of 2 x 2
+        convolved = winograd.convolve(padded, weight)[:, :, :height, :width]
+        return convolved if bias is None else convolved + bias[:, None, None]
+
+
 def convolution(
     inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: Padding
-) -> nn.Conv2d:
+) -> Convolution:
     """A convolution of odd kernel that keeps the size (or halves it with stride 2)."""
-    return nn.Conv2d(
+    return Convolution(
         inputs,
         outputs,
         kernel,

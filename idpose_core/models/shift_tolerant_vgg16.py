@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from idpose_core.models.layers import convolution
 from idpose_core.pose.shift_tolerant import BlurPool, LpipsScaling
 
 # Channels of each block's convolutions, all 3 x 3 with padding 1.
@@ -39,7 +40,7 @@ class ShiftTolerantVgg16(nn.Module):
         for channels in _BLOCKS:
             block = nn.ModuleList()
             for outputs in channels:
-                block.append(nn.Conv2d(inputs, outputs, 3, padding=1))
+                block.append(convolution(inputs, outputs, 3, padding="zero"))
                 inputs = outputs
             self.blocks.append(block)
 
@@ -54,8 +55,8 @@ class ShiftTolerantVgg16(nn.Module):
             if number > 0:
                 x = self.blur(F.max_pool2d(x, kernel_size=2, stride=1))
             maps: list[Tensor] = []
-            for convolution in block:  # type: ignore[attr-defined]
-                x = F.relu(convolution(x))
+            for convolve in block:  # type: ignore[attr-defined]
+                x = F.relu(convolve(x))
                 maps.append(x)
             features.append(maps)
         return features

@@ -65,12 +65,12 @@ def test_the_layers_stand_in_the_order_of_the_paper() -> None:
         return [type(m).__name__ for m in module.modules() if not list(m.children())]
 
     generator = Generator(SMALL)
-    assert names(generator.id_encoder) == ["Conv2d", "ReLU"] * 3
-    assert names(generator.pose_encoder) == ["Conv2d", "InstanceNorm2d", "ReLU"] * 3
-    block = ["Conv2d", "InstanceNorm2d", "ReLU", "Conv2d", "InstanceNorm2d"]
-    ups = ["Upsample", "Conv2d", "InstanceNorm2d", "ReLU"] * 2
+    assert names(generator.id_encoder) == ["Convolution", "ReLU"] * 3
+    assert names(generator.pose_encoder) == ["Convolution", "InstanceNorm2d", "ReLU"] * 3
+    block = ["Convolution", "InstanceNorm2d", "ReLU", "Convolution", "InstanceNorm2d"]
+    ups = ["Upsample", "Convolution", "InstanceNorm2d", "ReLU"] * 2
     # The trunk's first layer takes the concatenated codes as they are: a convolution, no norm.
-    assert names(generator.decoder) == [*block, *ups, "Conv2d"]
+    assert names(generator.decoder) == [*block, *ups, "Convolution"]
 
 
 def test_weights_before_norms_are_drawn_as_pix2pixhd_does() -> None:
