@@ -39,7 +39,8 @@ class Convolution(nn.Conv2d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.stride != (1, 1) or self.groups > 1 or not winograd.pays(input, weight):
-            return super()._conv_forward(input, weight, bias)
+            direct: Tensor = super()._conv_forward(input, weight, bias)
+            return direct
         height, width = input.shape[2:]
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         padded = F.pad(input, (1, 1, 1, 1), mode)

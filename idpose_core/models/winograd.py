@@ -56,7 +56,7 @@ def convolve(x: Tensor, weight: Tensor) -> Tensor:
     """
     if any(side % 2 or side < 4 for side in x.shape[2:]):
         raise ValueError(f"padded maps have even sides of 4 and more, not {tuple(x.shape[2:])}")
-    convolved: Tensor = _Convolution.apply(x, weight)  # type: ignore[no-untyped-call]
+    convolved: Tensor = _Convolution.apply(x, weight)
     return convolved
 
 
@@ -70,7 +70,7 @@ class _Convolution(torch.autograd.Function):
         return _sum_output(_sum_output(products)).permute(0, 3, 1, 2)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         spread = _spread_output(_spread_output(gradient.permute(0, 2, 3, 1)))
@@ -126,7 +126,7 @@ def _cut_tiles(x: Tensor) -> Tensor:
 
 def _add_tiles(tiles: Tensor) -> Tensor:
     """B, where tiles overlap their sum."""
-    p, q, r, s = tiles
+    p, q, r, s = tiles.unbind()
     count = p.shape[2]
     x = p.new_zeros((*p.shape[:2], 2 * count + 2, *p.shape[3:]))
     a, b, c, d = (_every_second(x, start, count) for start in range(4))
@@ -139,11 +139,12 @@ def _add_tiles(tiles: Tensor) -> Tensor:
 
 def _sum_output(products: Tensor) -> Tensor:
     """A^T, with the two outputs of a tile side by side."""
-    p, q, r, s = products
+    p, q, r, s = products.unbind()
     count = p.shape[2]
     output = p.new_empty((*p.shape[:2], 2 * count, *p.shape[3:]))
-    torch.add(q, r, out=_every_second(output, 0, count)).add_(p)
-    torch.sub(q, r, out=_every_second(output, 1, count)).sub_(s)
+    even, odd = (_every_second(output, start, count) for start in range(2))
+    torch.add(q, r, out=even).add_(p)
+    torch.sub(q, r, out=odd).sub_(s)
     return output
 
 
