@@ -147,6 +147,10 @@ class _Limit:
         self, config: TrainingConfig, stop: threading.Event, world: World, device: torch.device
     ) -> None:
         self._run, self._batch = config.run, config.training.batch_size
+        if self._run.samples is not None and self._run.samples < self._batch:
+            raise ValueError(
+                f"run.samples of {self._run.samples} is less than a step, which takes {self._batch}"
+            )
         self._stop, self._world, self._device = stop, world, device
         self._began = time.monotonic()
         self.reason: str | None = None

@@ -4,9 +4,10 @@
         [--weights FILE] [--threads 2] [--passes 5] [--out docs/results/training-step.json]
 
 The transcription takes the equations one by one: six encodes, three decodes, the P x P matrix of
-the pixel verification, instance norms, no channels last. Both start from the same weights and see
-the same batch, threads and precision, in turn; the ratio is of the medians. Their losses of the
-first step must agree. Peak memory is of one process for each, beyond what loading takes.
+the pixel verification, instance norms, no channels last, torch's own convolutions. Both start from
+the same weights and see the same batch, threads and precision, in turn; the ratio is of the
+medians. Their losses of the first step must agree. Peak memory is of one process for each, beyond
+networks and optimisers.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from idpose_core.methods.identity_pose import IdentityPose
 from idpose_core.methods.losses import Losses, loss_aux, loss_pair, loss_real
+from idpose_core.models.layers import Convolution
 from idpose_core.models.perceptual import load_perceptual
 from idpose_core.training.augmentation import Batch
 from idpose_core.training.averaging import MovingAverage
@@ -112,17 +114,21 @@ def make(which: str, arguments: argparse.Namespace) -> tuple[Callable[[], dict[s
         "generator.padding": "reflect",
     }
     config = resolve(overrides=settings)
-    norm = "instance" if which == "plain" else "group"
-    config = config.model_copy(
-        update={
-            "generator": replace(config.generator, norm=norm),
-            "discriminator": replace(config.discriminator, norm=norm),
-        }
-    )
+    if which == "plain":
+        config = config.model_copy(
+            update={
+                "generator": replace(config.generator, norm="instance"),
+                "discriminator": replace(config.discriminator, norm="instance"),
+            }
+        )
     perceptual = load_perceptual(config.perceptual, arguments.weights)
     batch = noise(arguments.batch, config.generator.size)
     if which == "plain":
         plain = Plain(config, perceptual)
+        for network in (plain.method.generator, plain.method.discriminators, perceptual):
+            for module in network.modules():
+                if isinstance(module, Convolution):
+                    module.__class__ = nn.Conv2d
         return lambda: plain.train_step(batch), plain
     trainer = Trainer(config, perceptual, clips=CLIPS, device=torch.device("cpu"))
     return lambda: trainer.train_step(batch)[0], trainer
@@ -136,11 +142,11 @@ def noise(count: int, size: int) -> Batch:
 
 
 def peak(which: str, arguments: argparse.Namespace) -> float:
-    """MB that two steps take beyond the networks, in this fresh process."""
+    """MB that a step takes beyond networks and optimisers, in this fresh process."""
     step, _held = make(which, arguments)
+    step()  # makes the optimisers' moments
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    step()
     step()
     return resident("VmHWM") - before
 
