@@ -201,7 +201,7 @@ def freeze_reviewed(
     store = Store(root)
     manifest = read_manifest(store, dataset)
     crops = read_table(store, manifest, "crops", split="test").sort_by("crop_id")
-    table = read_table(store, manifest, "triplets", split="test")
+    clips, table = (read_table(store, manifest, t, split="test") for t in ("clips", "triplets"))
     if file.exists():
         chosen = reviewed_triplets(from_csv(file.read_text("utf-8")), table, crops)
         return freeze_set(store, name or set_of(manifest), manifest, "test", chosen, seed)
@@ -215,7 +215,7 @@ def freeze_reviewed(
     views = read_views(store, dataset, "test", known_azimuth=False)
     seen = trained.azimuth(at_size(views.pictures, SIDE))
     azimuth = dict(zip(crops["crop_id"].to_pylist(), seen.tolist(), strict=True))
-    reviews = propose(table, crops, azimuth, count=triplets, seed=seed)
+    reviews = propose(table, crops, clips, azimuth, count=triplets, seed=seed)
     pictures = dict(zip(azimuth, views.pictures, strict=True))
     page = file.with_suffix(".html")
     page.write_text(to_page(reviews, pictures), "utf-8")

@@ -22,6 +22,7 @@ import pyarrow as pa
 from idpose_core.evaluation.judges import NEAR_DEG, azimuth_error
 from idpose_core.evaluation.pictures import Pictures
 from idpose_core.evaluation.sets import SCHEMA
+from idpose_core.evaluation.truth import objects_shown
 from idpose_core.reports.pictures import jpeg_uri, seeded, shrink
 from storage.errors import DatasetError
 
@@ -39,7 +40,7 @@ class Review:
         triplet_id: Of the dataset's triplet with this ID picture and target.
         id_crop: The ID picture.
         target_crop: The target.
-        candidates: Crops of other videos, the retrieval's first.
+        candidates: Crops of other videos and other objects, the retrieval's first.
         automatic: Number of the candidate on which both agree, from 1; None where they do not.
         chosen: What a person chose: a number, 0 for none of them; None where nobody did.
     """
@@ -53,13 +54,23 @@ class Review:
 
 
 def propose(
-    triplets: pa.Table, crops: pa.Table, azimuth: Mapping[str, float], *, count: int, seed: int = 0
+    triplets: pa.Table,
+    crops: pa.Table,
+    clips: pa.Table,
+    azimuth: Mapping[str, float],
+    *,
+    count: int,
+    seed: int = 0,
 ) -> list[Review]:
     """Triplets of a dataset's test split with candidates for their pose picture.
+
+    No candidate shows the target's own object, in whatever video, where objects are known: it
+    would give the identity away. The retrieval's choice is no exception.
 
     Args:
         triplets: The dataset's, whose pose pictures its retrieval chose.
         crops: Of the same split.
+        clips: Likewise; see :func:`objects_shown`.
         azimuth: Of every crop, as the judge sees it, in degrees.
         count: As many, or as many as there are.
         seed: Of the choice.
@@ -70,19 +81,23 @@ def propose(
     if not triplets.num_rows:
         raise DatasetError("the test split has no triplets: build the dataset with more videos")
     names, videos = crops["crop_id"].to_pylist(), np.array(crops["video_id"].to_pylist())
+    place = {name: number for number, name in enumerate(names)}
+    shown = objects_shown(crops, clips)
     seen = np.array([azimuth[name] for name in names])
     rows = sorted(triplets.to_pylist(), key=lambda row: seeded(seed, row["triplet_id"]))
     found = []
     for row in rows[:count]:
-        target = azimuth[row["target_crop"]]
-        far = azimuth_error(seen, np.full(len(seen), target))
-        order = [n for n in np.argsort(far, kind="stable") if videos[n] != row["video_id"]]
-        others = [names[n] for n in order if names[n] != row["pose_crop"]][: CANDIDATES - 1]
-        apart = azimuth_error(np.array([azimuth[row["pose_crop"]]]), np.array([target]))[0]
+        target, chosen = place[row["target_crop"]], place[row["pose_crop"]]
+        far = azimuth_error(seen, np.full(len(seen), seen[target]))
+        other = (videos != videos[target]) & (shown != shown[target])
+        order = [n for n in np.argsort(far, kind="stable") if other[n] and n != chosen]
+        retrieved = [chosen] if other[chosen] else []
+        candidates = (retrieved + order)[:CANDIDATES]
+        agreed = bool(retrieved) and far[chosen] <= NEAR_DEG
         found.append(
             Review(
                 row["triplet_id"], row["id_crop"], row["target_crop"],
-                (row["pose_crop"], *others), 1 if apart <= NEAR_DEG else None,
+                tuple(names[n] for n in candidates), 1 if agreed else None,
             )
         )  # fmt: skip
     return found

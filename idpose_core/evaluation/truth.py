@@ -46,7 +46,7 @@ def truth_triplets(
     names = crops["crop_id"].to_pylist()
     clip, videos = crops["clip_id"].to_pylist(), crops["video_id"].to_pylist()
     video = numbered(videos)[1] if names else np.zeros(0, np.int64)
-    shown = _objects(crops, clips)
+    shown = objects_shown(crops, clips)
     times = crops["timestamp_ms"].to_numpy()
     rows = []
     for i, t in _in_turn(clip, times, names, min_gap_ms, seed):
@@ -75,8 +75,13 @@ def truth_triplets(
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def _objects(crops: pa.Table, clips: pa.Table) -> NDArray[np.int64]:
-    """Number of the object that each crop shows; of unknown ones each clip counts for another."""
+def objects_shown(crops: pa.Table, clips: pa.Table) -> NDArray[np.int64]:
+    """Number of the object that each crop shows [N]; of unknown ones each clip counts for another.
+
+    Args:
+        crops: With the clip of each.
+        clips: Their ``identity`` tells an object across videos, null where unknown.
+    """
     known = (
         clips["identity"].to_pylist() if "identity" in clips.column_names else [None] * len(clips)
     )

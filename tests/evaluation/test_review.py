@@ -21,30 +21,34 @@ from storage.errors import DatasetError
 from storage.objects import Store
 from tests.training.worlds import commit_world
 
+Tables = tuple[pa.Table, pa.Table, pa.Table, dict[str, float]]
+
 
 @pytest.fixture
-def tables(tmp_path: Path) -> tuple[pa.Table, pa.Table, dict[str, float]]:
-    """Triplets, crops and what a judge sees: the crop's second times 90, its pose in this world.
+def tables(tmp_path: Path) -> Tables:
+    """Triplets, crops, clips, and what a judge sees.
 
-    In the clips c1 it sees the opposite.
+    It sees the crop's second times 90, its pose in this world, and in the clips c1 the opposite.
     """
     store = Store(tmp_path)
     manifest = read_manifest(store, commit_world(store, test_videos=3))
-    triplets, crops = (read_table(store, manifest, t, split="test") for t in ("triplets", "crops"))
+    triplets, crops, clips = (
+        read_table(store, manifest, t, split="test") for t in ("triplets", "crops", "clips")
+    )
     azimuth = {
         name: (90.0 * int(name[-1]) + (180 if "-c1-" in name else 0)) % 360
         for name in crops["crop_id"].to_pylist()
     }
-    return triplets, crops, azimuth
+    return triplets, crops, clips, azimuth
 
 
 def test_candidates_come_from_other_videos_and_the_judge_must_agree(
-    tables: tuple[pa.Table, pa.Table, dict[str, float]],
+    tables: Tables,
 ) -> None:
-    triplets, crops, azimuth = tables
+    triplets, crops, clips, azimuth = tables
     known = {row["triplet_id"]: row for row in triplets.to_pylist()}
     turned = {**azimuth, "test-v0-c0-1": 200.0}
-    for review in propose(triplets, crops, turned, count=1000):
+    for review in propose(triplets, crops, clips, turned, count=1000):
         source = known[review.triplet_id]
         video = source["video_id"]
         assert review.candidates[0] == source["pose_crop"]
@@ -58,11 +62,34 @@ def test_candidates_come_from_other_videos_and_the_judge_must_agree(
         assert (far == sorted(far) and far[0] <= 22.5) or "test-v0-c0-1" in review.target_crop
 
 
+def test_no_candidate_shows_the_targets_own_object_in_another_video(tables: Tables) -> None:
+    """The first clips of two videos show one car: what is left shows another."""
+    triplets, crops, clips, azimuth = tables
+    names = clips["clip_id"].to_pylist()
+    objects = ["red" if name.endswith("-c0") and "v2" not in name else None for name in names]
+    place = clips.schema.get_field_index("identity")
+    told = clips.set_column(place, clips.schema.field(place), pa.array(objects, pa.string()))
+    shown = dict(zip(names, objects, strict=True))
+    clip = dict(zip(crops["crop_id"].to_pylist(), crops["clip_id"].to_pylist(), strict=True))
+    before = {r.triplet_id: r for r in propose(triplets, crops, clips, azimuth, count=1000)}
+    refused = 0
+    for review in propose(triplets, crops, told, azimuth, count=1000):
+        own = shown[clip[review.target_crop]]
+        assert own is None or all(shown[clip[crop]] != own for crop in review.candidates)
+        retrieved = before[review.triplet_id].candidates[0]
+        if own is not None and shown[clip[retrieved]] == own:
+            refused += 1
+            assert review.automatic is None and retrieved not in review.candidates
+        else:
+            assert review.candidates[0] == retrieved
+    assert refused
+
+
 def test_what_a_person_chose_is_marked_reviewed(
-    tables: tuple[pa.Table, pa.Table, dict[str, float]],
+    tables: Tables,
 ) -> None:
-    triplets, crops, azimuth = tables
-    one, two, three, four = propose(triplets, crops, azimuth, count=4)
+    triplets, crops, clips, azimuth = tables
+    one, two, three, four = propose(triplets, crops, clips, azimuth, count=4)
     filled = [
         Review(*_parts(one), automatic=1, chosen=3),
         Review(*_parts(two), automatic=1, chosen=None),
@@ -89,17 +116,17 @@ def _parts(review: Review) -> tuple[str, str, str, tuple[str, ...]]:
 
 
 def test_the_file_survives_the_way_there_and_back(
-    tables: tuple[pa.Table, pa.Table, dict[str, float]],
+    tables: Tables,
 ) -> None:
     reviews = propose(*tables, count=9)
     assert from_csv(to_csv(reviews)) == reviews
 
 
 def test_the_page_shows_every_picture(
-    tables: tuple[pa.Table, pa.Table, dict[str, float]],
+    tables: Tables,
 ) -> None:
-    triplets, crops, azimuth = tables
-    reviews = propose(triplets, crops, azimuth, count=2)
+    triplets, crops, clips, azimuth = tables
+    reviews = propose(triplets, crops, clips, azimuth, count=2)
     pictures = {name: np.zeros((8, 8, 3), np.uint8) for name in azimuth}
     page = to_page(reviews, pictures)
     assert page.count("<img") == 2 * (2 + CANDIDATES)
@@ -116,9 +143,7 @@ def test_the_page_shows_every_picture(
         ((",1,,", ",x,,"), "automatic is 'x'"),
     ],
 )
-def test_files_that_cannot_be_used(
-    tables: tuple[pa.Table, pa.Table, dict[str, float]], change: tuple[str, str], message: str
-) -> None:
+def test_files_that_cannot_be_used(tables: Tables, change: tuple[str, str], message: str) -> None:
     review = propose(*tables, count=1)[0]
     text = to_csv([Review(*_parts(review), automatic=1)])
     if change[0] == "chosen\n":
@@ -127,9 +152,9 @@ def test_files_that_cannot_be_used(
         from_csv(text.replace(*change, 1))
 
 
-def test_a_file_of_other_data(tables: tuple[pa.Table, pa.Table, dict[str, float]]) -> None:
-    triplets, crops, azimuth = tables
-    review = propose(triplets, crops, azimuth, count=1)[0]
+def test_a_file_of_other_data(tables: Tables) -> None:
+    triplets, crops, clips, azimuth = tables
+    review = propose(triplets, crops, clips, azimuth, count=1)[0]
     foreign = Review("nobody", *_parts(review)[1:], automatic=1)
     with pytest.raises(DatasetError, match="is not of this dataset version"):
         reviewed_triplets([foreign], triplets, crops)
@@ -138,4 +163,4 @@ def test_a_file_of_other_data(tables: tuple[pa.Table, pa.Table, dict[str, float]
     with pytest.raises(DatasetError, match="has no rows"):
         from_csv("")
     with pytest.raises(DatasetError, match="no triplets"):
-        propose(triplets.slice(0, 0), crops, azimuth, count=1)
+        propose(triplets.slice(0, 0), crops, clips, azimuth, count=1)
