@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,6 +39,7 @@ from storage.errors import DatasetError
 from storage.objects import Store
 
 TRIPLETS = 5000
+SIZE = 64
 CONTROLS_ALONE = "controls"
 _SHEET = (8, 12)
 
@@ -74,7 +76,7 @@ def evaluate_model(
     *,
     evaluation_set: str | None = None,
     metrics: Sequence[str] | None = None,
-    size: int = 64,
+    size: int = SIZE,
     triplets: int = TRIPLETS,
     training_steps: int | None = None,
     seed: int = 0,
@@ -122,7 +124,13 @@ def evaluate_model(
             model=subject.name if subject else None,
             seed=seed,
             budget=f"{subject.steps} steps" if subject else "none",
-            command=f"idpose evaluate {run_or_model} --set {name}",
+            command=shlex.join(
+                ["idpose", "evaluate", run_or_model, "--set", name]
+                + [word for metric in metrics or () for word in ("--metric", metric)]
+                + (["--size", str(size)] if not subject and size != SIZE else [])
+                + (["--training-steps", str(training_steps)] if training_steps else [])
+                + (["--seed", str(seed)] if seed else [])
+            ),
         )
         generators = {subject.method: subject.generator} if subject else {}
         found = evaluate(generators, frozen, instruments, measurement, device=chosen, say=say)

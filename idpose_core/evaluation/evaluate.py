@@ -184,26 +184,25 @@ def _pixels(outputs: Mapping[str, Pictures], frozen: EvaluationSet) -> Iterator[
 def _lpips(
     outputs: Mapping[str, Pictures], frozen: EvaluationSet, instruments: Instruments, device: str
 ) -> Iterator[Finding]:
-    target = frozen.role("target")
+    pictures, target = np.stack(list(outputs.values())), frozen.role("target")
     for name, metric in instruments.lpips.items():
-        values = {
-            method: lpips_distances(metric, pictures, target, device=device)
-            for method, pictures in outputs.items()
-        }
-        yield from _by_row(name, values, frozen)
+        found = lpips_distances(metric, pictures, target, device=device)
+        yield from _by_row(name, dict(zip(outputs, found, strict=True)), frozen)
 
 
 def _sets(
     outputs: Mapping[str, Pictures], frozen: EvaluationSet, instruments: Instruments, device: str
 ) -> Iterator[Finding]:
+    # The copies and the oracle show pictures that are targets as well: each is seen once.
+    pictures = np.concatenate([frozen.role("target"), *outputs.values()])
     for network in instruments.features:
-        real = extract(network, frozen.role("target"), device=device)
+        features = extract(network, pictures, device=device)
+        real, *found_by_method = np.split(features, 1 + len(outputs))
         truth, n = gaussian(real), len(real)
         count = f"{n // 1000}k" if n % 1000 == 0 else str(n)
         inception = network.name == "inception"
         frechet = f"fid-inception-{count}" if inception else f"fd-{network.name}"
-        for method, pictures in outputs.items():
-            found = extract(network, pictures, device=device)
+        for method, found in zip(outputs, found_by_method, strict=True):
             ours = gaussian(found)
             warning = few_samples(ours, truth)
             value = Estimate(

@@ -62,8 +62,12 @@ class Lpips(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Distances [N] of pictures [N, 3, H, W] in [-1, 1]."""
-        total = x.new_zeros(len(x))
-        for number, (a, b) in enumerate(zip(self.trunk(x), self.trunk(y), strict=True)):
+        return self.between(self.trunk(x), self.trunk(y))
+
+    def between(self, x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
+        """Distances [N] of the trunk's feature maps [N, C, h, w], one a layer."""
+        total = x[0].new_zeros(len(x[0]))
+        for number, (a, b) in enumerate(zip(x, y, strict=True)):
             weighted = self.get_buffer(f"head{number}") * (_unit(a) - _unit(b)) ** 2
             total = total + weighted.sum(1).mean((1, 2))
         return total
@@ -105,21 +109,35 @@ def lpips_distances(
     device: torch.device | str = "cpu",
     batch_size: int = 32,
 ) -> NDArray[np.float64]:
-    """Distances [N] of pairs of pictures uint8 [N, R, R, 3].
+    """Distances of pairs of pictures.
+
+    Args:
+        metric: Of :func:`load_lpips`.
+        generated: uint8 [N, R, R, 3], or [M, N, R, R, 3] where M methods made pictures for the
+            same targets, whose feature maps are then computed once.
+        targets: uint8 [N, R, R, 3].
+        device: Where it is computed.
+        batch_size: Pairs at a time.
+
+    Returns:
+        [N] or [M, N].
 
     Raises:
         ValueError: Different shapes.
     """
-    if generated.shape != targets.shape:
+    if generated.shape[-4:] != targets.shape:
         raise ValueError(f"{generated.shape} against {targets.shape}: not pairs of pictures")
     metric = metric.to(device)
-    found = np.empty(len(generated))
+    methods = generated.reshape(-1, *targets.shape)
+    found = np.empty(methods.shape[:2])
     with torch.no_grad():
-        for at in range(0, len(generated), batch_size):
+        for at in range(0, len(targets), batch_size):
             part = slice(at, at + batch_size)
-            x, y = to_network(generated[part], device), to_network(targets[part], device)
-            found[part] = metric(x, y).double().cpu().numpy()
-    return found
+            aim = metric.trunk(to_network(targets[part], device))
+            for distances, pictures in zip(found, methods, strict=True):
+                seen = metric.trunk(to_network(pictures[part], device))
+                distances[part] = metric.between(seen, aim).double().cpu().numpy()
+    return found.reshape(generated.shape[:-3])
 
 
 class _ImageNetTrunk(nn.Module):

@@ -107,6 +107,14 @@ def test_batches_and_order_change_nothing() -> None:
     np.testing.assert_allclose(lpips_distances(metric, x[::-1], y[::-1]), whole[::-1], rtol=1e-6)
 
 
+def test_several_methods_at_once_are_each_alone() -> None:
+    metric = Lpips(Edges(), [torch.tensor([2.0, 3.0])])
+    methods, targets = np.stack([noise(7, 8, 0), noise(7, 8, 2)]), noise(7, 8, 1)
+    together = lpips_distances(metric, methods, targets, batch_size=3)
+    alone = [lpips_distances(metric, pictures, targets) for pictures in methods]
+    np.testing.assert_allclose(together, alone, rtol=1e-6)
+
+
 def test_what_cannot_be_measured(tmp_path: Path) -> None:
     metric = Lpips(Edges(), [torch.tensor([2.0, 3.0])])
     with pytest.raises(ValueError, match="not pairs"):
