@@ -102,10 +102,12 @@ def table(
     results: Annotated[
         list[Path] | None, typer.Option(help="Further files of rows, as in docs/results")
     ] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated")] = None,
     root: RootOption = None,
 ) -> None:
     """The paper's Tables 1 and 2 beside what was measured here."""
     from idpose_core.evaluation.tables import collect, compose, printed
 
     with failures():
-        print(printed(compose(collect(Store(find_root(root)), results or [])), form), end="")
+        rows = collect(Store(find_root(root)), results or [])
+        print(printed(compose(rows, dataset or ()), form), end="")

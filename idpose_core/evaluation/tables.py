@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -115,11 +115,15 @@ def collect(store: Store, results: Iterable[Path] = ()) -> list[dict[str, Any]]:
 _NEEDED = ("dataset", "dataset_version", "method", "model", "metric", "value", "n")
 
 
-def compose(rows: Sequence[Mapping[str, Any]]) -> list[Cell]:
+def compose(rows: Sequence[Mapping[str, Any]], only: Collection[str] = ()) -> list[Cell]:
     """Cells of the paper with what was measured of the same data and method, then all others.
 
     Of a number that was measured twice (same data, method, model, metric) the last one counts.
     Differences between methods are left out: they are no row of a table.
+
+    Args:
+        rows: Of :func:`collect`.
+        only: Names of datasets that the table is about; none for all.
     """
     measured: dict[tuple[str, str, str], dict[tuple[Any, ...], Cell]] = {}
     for row in rows:
@@ -142,7 +146,9 @@ def compose(rows: Sequence[Mapping[str, Any]]) -> list[Cell]:
         paper = {"table": printed_cell.table, "paper": printed_cell.paper}
         cells += [Cell(**{**asdict(cell), **paper}) for cell in here.values()] or [printed_cell]
     rest = (cell for found in measured.values() for cell in found.values())
-    return cells + [Cell(**{**asdict(cell), "table": tables.get(cell.dataset)}) for cell in rest]
+    cells += [Cell(**{**asdict(cell), "table": tables.get(cell.dataset)}) for cell in rest]
+    chosen = {DATASETS.get(name, name) for name in only}
+    return [cell for cell in cells if not only or cell.dataset in chosen]
 
 
 def column_of(metric: str) -> str | None:
@@ -179,27 +185,34 @@ def _markdown(cells: Sequence[Cell]) -> str:
         model = cell.model or ""
         key = (cell.table or 3, cell.dataset, cell.dataset_version or "", cell.method, model)
         lines.setdefault(key, {}).setdefault(cell.column, []).append(cell)
-    used = [name for name in COLUMNS if any(name in found for found in lines.values())]
     text = []
     titles = {1: "Table 1 of the paper", 2: "Table 2 of the paper", 3: "Data that it has not"}
     for number, title in titles.items():
         chosen = {key: found for key, found in lines.items() if key[0] == number}
+        heads = _heads(
+            [cell for found in chosen.values() for part in found.values() for cell in part]
+        )
         if not chosen:
             continue
-        heads = [f"{name} {of}" for name in used for of in ("(paper)", "(measured)")]
-        text += [f"## {title}", "", _line(["data", "method", "model", *heads])]
+        text += [f"## {title}", ""]
+        text.append(_line(["data", "method", "model", *(f"{name} ({of})" for name, of in heads)]))
         text.append(_line(["---"] * (3 + len(heads))))
         for (_, dataset, version, method, model), found in chosen.items():
             where = f"{dataset}@{version}" if version else dataset
-            shown = [
-                part
-                for name in used
-                for part in (_paper(found.get(name, [])), _measured(found.get(name, [])))
-            ]
+            shown = [_SHOWN[of](found.get(name, [])) for name, of in heads]
             text.append(_line([where, method, model, *shown]))
         text.append("")
     text.append("Measured: value [95 % interval] protocol, n; empty where nothing was measured.")
     return "\n".join(text) + "\n"
+
+
+def _heads(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+    """Columns of one table; where the paper has no number at all it has no columns."""
+    used = {cell.column for cell in cells}
+    sides = [
+        side for side in _SHOWN if side == "measured" or any(c.paper is not None for c in cells)
+    ]
+    return [(name, side) for name in COLUMNS if name in used for side in sides]
 
 
 def _line(words: Sequence[str]) -> str:
@@ -212,6 +225,9 @@ def _paper(cells: Sequence[Cell]) -> str:
 
 def _measured(cells: Sequence[Cell]) -> str:
     return "; ".join(_told(cell) for cell in cells if cell.measured is not None)
+
+
+_SHOWN = {"paper": _paper, "measured": _measured}
 
 
 def _told(cell: Cell) -> str:

@@ -69,6 +69,17 @@ def test_other_data_and_controls_have_their_own_lines() -> None:
     }
 
 
+def test_a_table_of_some_datasets_alone() -> None:
+    """Without a number of the paper there are no columns for it."""
+    rows = [row(), row(dataset="rendered-cars"), row(dataset="eth80", method="copy-id", model=None)]
+    cells = compose(rows, ["eth80"])
+    assert {cell.dataset for cell in cells} == {"eth80"}
+    assert "| data | method | model | LPIPS (measured) |" in printed(cells, "md")
+    assert "eth80@v1 | copy-id |  | 0.25 [0.2, 0.3]" in printed(cells, "md")
+    assert {cell.dataset for cell in compose(rows, ["ytbb-car"])} == {"ytbb_car"}
+    assert "LPIPS (paper) | LPIPS (measured)" in printed(compose(rows, ["ytbb-car"]), "md")
+
+
 def test_the_last_of_equal_measurements_counts_and_models_are_kept_apart() -> None:
     cells = compose([row(value=0.1), row(value=0.2), row(value=0.3, model="m@2")])
     found = [cell for cell in cells if cell.measured is not None]
