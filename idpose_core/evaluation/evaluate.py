@@ -130,8 +130,8 @@ def control_outputs(frozen: EvaluationSet) -> dict[str, Pictures]:
     """What the controls give, uint8 [N, R, R, 3], in the order of ``CONTROLS``.
 
     Copies of the ID and of the pose picture; the mean picture of the set; and the oracle, that
-    frame of the ID's clip that is nearest to the target, other than the target itself: in azimuth
-    and then elevation where they are known, in time elsewhere.
+    frame of the ID's clip that is nearest to the target, other than the target itself: in the
+    direction that it is seen from where that is known, in time elsewhere and among equals.
     """
     average = np.rint(frozen.pictures.mean(0, dtype=np.float64)).astype(np.uint8)
     matrices = (
@@ -146,14 +146,18 @@ def control_outputs(frozen: EvaluationSet) -> dict[str, Pictures]:
 def _oracle(frozen: EvaluationSet) -> Rows:
     views = frozen.views
     times = frozen.crops["timestamp_ms"].to_numpy()
+    # What is not known counts for nothing: it is the same for all.
+    azimuth, height = (
+        np.radians(np.nan_to_num(angle)) for angle in (views.azimuth_deg, views.elevation_deg)
+    )
+    level = np.cos(height)
+    seen_from = np.stack([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(height)], 1)
     found: dict[int, int] = {}
     for target in np.unique(frozen.rows[2]):
         own = np.flatnonzero(views.identity == views.identity[target])
         own = own[own != target]
-        here = np.full(len(own), target)
-        apart = np.round(azimuth_error(views.azimuth_deg[own], views.azimuth_deg[here]), 6)
-        high = np.nan_to_num(np.abs(views.elevation_deg[own] - views.elevation_deg[here]))
-        order = np.lexsort((np.abs(times[own] - times[target]), high, np.nan_to_num(apart)))
+        alike = np.round(seen_from[own] @ seen_from[target], 6)
+        order = np.lexsort((np.abs(times[own] - times[target]), -alike))
         found[int(target)] = int(own[order[0]])
     return np.array([found[int(target)] for target in frozen.rows[2]], np.int64)
 

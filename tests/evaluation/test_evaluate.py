@@ -166,6 +166,22 @@ def test_the_oracle_is_the_nearest_other_frame_of_the_clip(frozen: EvaluationSet
         assert np.minimum(turn, 360 - turn).min() == 90
 
 
+def test_the_oracle_prefers_a_small_turn_to_another_height(frozen: EvaluationSet) -> None:
+    """A view of the same azimuth but 120 degrees lower is no near one."""
+    views = frozen.views
+    height = np.where(views.azimuth_deg == 0, -60.0, 60.0)
+    azimuth = np.where(views.azimuth_deg == 0, 90.0, views.azimuth_deg)
+    tilted = replace(frozen, views=replace(views, azimuth_deg=azimuth, elevation_deg=height))
+    oracle = control_outputs(tilted)["oracle-frame"]
+    checked = 0
+    for place, target in enumerate(frozen.rows[2]):
+        if views.azimuth_deg[target] == 90:
+            raised = (views.azimuth_deg == 0) & (views.identity == views.identity[target])
+            assert not (frozen.pictures[raised] == oracle[place]).all((1, 2, 3)).any()
+            checked += 1
+    assert checked
+
+
 def test_rows_are_complete(found: Evaluation, frozen: EvaluationSet) -> None:
     assert len({(row["method"], row["metric"]) for row in found.rows}) == len(found.rows)
     assert {row["n"] for row in found.rows if row["metric"] == "pixel-l1"} == {len(frozen)}
