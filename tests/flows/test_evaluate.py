@@ -164,5 +164,9 @@ def test_controls_of_a_dataset(tmp_path: Path) -> None:
     found = json.loads(shown.stdout.splitlines()[-1])
     assert found["path"].startswith(f"evaluation-sets/{dataset.replace('@', '-')}/evaluation/")
     assert {row["model"] for row in found["rows"]} == {None}
+    assert {row["command"] for row in found["rows"]} == {
+        f"idpose evaluate controls --set {found['evaluation_set']} --metric id-score-small "
+        "--size 40 --training-steps 1"
+    }
     table = run(["table", "--root", str(tmp_path)])
     assert f"cars@{dataset.partition('@')[2]} | copy-id |" in table.stdout
