@@ -213,6 +213,7 @@ def test_two_who_want_one_video_fetch_it_once(
     world: World, server: LocalServer, film: bytes
 ) -> None:
     server.routes["/v"] = video(film)
+    world.manner(limits=replace(world.stage.manner.limits, stall_s=60, deadline_s=60))
     rows: list[dict[str, Any]] = []
     threads = [threading.Thread(target=lambda: rows.append(world.fetch())) for _ in range(4)]
     for thread in threads:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -40,6 +42,19 @@ def frame_number(image: Image) -> int:
     return sum(int(row[bit * bar + bar // 2] > 128) << bit for bit in range(_BITS))
 
 
+@contextmanager
+def _ordinary_priority() -> Iterator[None]:
+    """Take back what SVT-AV1 does for root: it makes its caller, and so all children, real-time."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
 def write_video(
     path: Path,
     frames: Iterable[Image],
@@ -72,7 +87,8 @@ def write_video(
         container_options: Options of the container.
     """
     base = Fraction(1, 1000) if timestamps_ms is not None else 1 / Fraction(fps)
-    with av.open(str(path), "w", format=container, options=container_options or {}) as out:
+    opened = av.open(str(path), "w", format=container, options=container_options or {})
+    with _ordinary_priority(), opened as out:
         stream = None
         for index, image in enumerate(frames):
             if stream is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -267,3 +268,10 @@ def test_all_decoders_agree_on_all_real_videos(real_data: Path) -> None:
                 assert np.array_equal(a.image, b.image), path
             compared += len(got)
     assert compared > 1000
+
+
+def test_writing_av1_leaves_the_process_as_it_was(tmp_path: Path) -> None:
+    """SVT-AV1 makes its caller real-time where it may: the machine would stand still."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    write_video(tmp_path / "v.mkv", numbered_frames(3), codec="libsvtav1")
+    assert (os.sched_getscheduler(0), os.sched_getparam(0)) == before
