@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from fractions import Fraction
 import av
 import av.container
 import av.error
+import av.logging
 import av.video.frame
 import av.video.stream
 import numpy as np
@@ -31,6 +33,8 @@ CONTAINERS = (
     "wav,mp3,flac,aac,aiff,w64,ac3,amr,caf,au"  # sound only: NO_VIDEO_STREAM says more
 )
 
+# FFmpeg has a limit of its own, a little above, and then forgets the size: only its log has it.
+_REFUSED_SIZE = re.compile(r"Picture size (\d+)x(\d+)")
 _PATIENCE = 300  # packets read for a first frame: more than any codec's delay
 
 
@@ -174,19 +178,41 @@ def first_frame(
     """Decode the first frame.
 
     Raises:
-        Unusable: DECODE_FAILED.
+        Unusable: FRAME_TOO_LARGE where FFmpeg refuses it for its size, else DECODE_FAILED.
     """
-    try:
-        for count, packet in enumerate(container.demux(stream)):
-            for frame in stream.decode(packet):
-                return frame
-            if count >= _PATIENCE:
-                break
-    except MemoryError:
-        raise
-    except av.error.FFmpegError as error:
-        raise Unusable(Status.DECODE_FAILED, f"first frame: {_message(error)}") from error
+    with _log() as said:
+        try:
+            for count, packet in enumerate(container.demux(stream)):
+                for frame in stream.decode(packet):
+                    return frame
+                if count >= _PATIENCE:
+                    break
+        except MemoryError:
+            raise
+        except av.error.FFmpegError as error:
+            _check_refused_size(said)
+            raise Unusable(Status.DECODE_FAILED, f"first frame: {_message(error)}") from error
+    _check_refused_size(said)
     raise Unusable(Status.DECODE_FAILED, "the video stream holds no frame")
+
+
+@contextmanager
+def _log() -> Iterator[list[tuple[int, str, str]]]:
+    """What FFmpeg says of errors meanwhile, as (level, part of FFmpeg, text)."""
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # what was said of another file is news of this one
+    try:
+        with av.logging.Capture() as said:
+            yield said
+    finally:
+        av.logging.set_level(before)
+
+
+def _check_refused_size(said: list[tuple[int, str, str]]) -> None:
+    for _, _, text in said:
+        if refused := _REFUSED_SIZE.search(text):
+            check_size(int(refused[1]), int(refused[2]))
 
 
 def inspect(path: str) -> tuple[VideoInfo, Orientation]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.video.make_videos import Image, numbered_frames, write_sound, write_video
+from tests.video.vast_frames import write_grey
 
 # What a video without a detail ends as, once it was decoded, followed and cut.
 SEEN = "static"
@@ -102,9 +103,11 @@ FILES: dict[str, tuple[Callable[[Path, str], None], str | None]] = {
     "noise-inside.mp4": (_noise_inside, "decode_failed"),
     "sound.mp4": (lambda f, n: write_sound(f / n) and None, "no_video_stream"),
     "1x1.gif": (_screen(1, 1), "frame_too_small"),
-    "16384.gif": (_screen(16384, 16384), "decode_failed"),  # more than FFmpeg itself takes
+    "16384.gif": (_screen(16384, 16384), "frame_too_large"),
     "9000.gif": (_screen(9000, 9000), "frame_too_large"),
-    "60000.gif": (_screen(60000, 60000), "decode_failed"),
+    "60000.gif": (_screen(60000, 60000), "frame_too_large"),
+    "16384-png.mov": (lambda f, n: write_grey(f / n, "png", 16384) and None, "frame_too_large"),
+    "16384-h264.mov": (lambda f, n: write_grey(f / n, "h264", 16384) and None, "frame_too_large"),
     "av1.mkv": (lambda f, n: _video(f, n, codec="libsvtav1"), SEEN),
     "vp9.webm": (lambda f, n: _video(f, n, codec="libvpx-vp9"), SEEN),
     "turned.mp4": (lambda f, n: _video(f, n, rotation=90), SEEN),
@@ -166,3 +169,5 @@ IDS: dict[str, str] = {
     "%2e%2e%2fx": SAME,
     "x" * 250: SAME,
 }
+
+CASES = len(FILES) + len(ROWS) + len(IDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from idpose_core.video.decoding import probe, sample_frames
 from storage.reasons import Status, Unusable
 from tests.video.make_videos import numbered_frames, write_sound, write_video
-from tests.video.processes import status
+from tests.video.processes import decoding_processes, status
+from tests.video.vast_frames import write_grey
 
 
 def both(path: Path) -> Status:
@@ -77,15 +79,37 @@ def test_one_pixel(tmp_path: Path) -> None:
     assert both(path) is Status.FRAME_TOO_SMALL
 
 
-@pytest.mark.parametrize(
-    ("side", "expected"), [(9000, Status.FRAME_TOO_LARGE), (60_000, Status.DECODE_FAILED)]
-)
-def test_huge_declared_size(tmp_path: Path, side: int, expected: Status) -> None:
+@pytest.mark.parametrize("side", [9000, 16_384, 60_000])
+def test_huge_declared_size(tmp_path: Path, side: int) -> None:
     path = write_video(tmp_path / "v.gif", numbered_frames(3), codec="gif", pixel_format="rgb8")
     content = bytearray(path.read_bytes())
     content[6:10] = side.to_bytes(2, "little") * 2  # the logical screen of the GIF
     path.write_bytes(content)
-    assert both(path) is expected
+    assert both(path) is Status.FRAME_TOO_LARGE
+
+
+VAST = [("png", "v.mov"), ("h264", "v.mov"), ("h264", "v.ts")]
+
+
+@pytest.mark.parametrize(("codec", "name"), VAST)
+def test_vast_frames_are_refused_before_one_is_decoded(
+    tmp_path: Path, codec: str, name: str
+) -> None:
+    """A real frame of 16384x16384 takes 268 MB in grey and 402 MB in YUV."""
+    path = write_grey(tmp_path / name, codec, 16_384)
+    assert both(path) is Status.FRAME_TOO_LARGE
+    [process] = decoding_processes()
+    told = (Path("/proc") / str(process) / "status").read_text()
+    peak = re.search(r"VmHWM:\s+(\d+) kB", told)
+    assert peak is not None and int(peak[1]) * 1024 < 200e6
+
+
+@pytest.mark.parametrize(("codec", "name"), VAST)
+def test_the_same_frames_of_a_usual_size_are_seen(tmp_path: Path, codec: str, name: str) -> None:
+    path = write_grey(tmp_path / name, codec, 256, frames=4)
+    frames = list(sample_frames(str(path), fps=10))
+    assert [frame.timestamp_ms for frame in frames] == [0, 100, 200, 300]
+    assert all(np.ptp(frame.image) == 0 and 126 < frame.image[0, 0, 0] < 132 for frame in frames)
 
 
 def test_cut_off_before_the_index(tmp_path: Path, video: Path) -> None:
