@@ -10,7 +10,7 @@ from typing import Any
 
 from flows.progress import Progress
 from flows.runners import Runner
-from flows.steps import instances, pose, rendered, sources, videos, views
+from flows.steps import features, instances, pose, rendered, sources, videos, views
 from flows.steps.context import Context
 from flows.steps.publish import publish
 from idpose_core.assembly.records import Observed
@@ -72,11 +72,11 @@ def build_dataset(
     """
     build = Context(config, Store(root), runner, progress)
     # What is missing is told before hours of work.
-    build.needed = (pose.embed_stage(build),)
+    build.needed = (features.embed_stage(build),)
     pose.check_space(build)
 
     seen = views.crop_views(build) if views.is_view_set(build) else crop_videos(build)
-    embedded = pose.embed(build, seen)
+    embedded = features.embed(build, seen)
 
     space_id, space = pose.pose_space(build, seen.videos, seen.clips, embedded)
     clusters = len(space.centroids)

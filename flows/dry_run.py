@@ -9,7 +9,7 @@ from typing import Any
 
 from flows.progress import TerminalProgress
 from flows.runners import LocalRunner
-from flows.steps import downloads, instances, pose, rendered, videos, views
+from flows.steps import downloads, features, instances, rendered, videos, views
 from flows.steps.annotations import read_source_annotations
 from flows.steps.context import BuildError, Context
 from idpose_core.config import BuildConfig
@@ -89,7 +89,7 @@ def estimate(config: BuildConfig, root: str) -> dict[str, Any]:
     with LocalRunner(config.run) as runner:
         build = Context(config, Store(root), runner, TerminalProgress())
         workers = runner.workers
-    pose.embed_stage(build)
+    features.embed_stage(build)
     viewed = views.is_view_set(build)
     if viewed:
         survey = _survey_views(build)

@@ -153,3 +153,12 @@ def test_the_plain_runner_does_not_import_prefect() -> None:
         "print({name.split('.')[0] for name in sys.modules} & {'prefect', 'distributed'})"
     )
     assert loaded.strip() == "set()"
+
+
+def test_a_dry_run_does_not_load_torch() -> None:
+    """It takes half a gigabyte; the largest annotation table is read beside it."""
+    loaded = run_python(
+        "import sys, flows.cli, flows.dry_run\n"
+        "print({name.split('.')[0] for name in sys.modules} & {'torch', 'faiss', 'prefect'})"
+    )
+    assert loaded.strip() == "set()"

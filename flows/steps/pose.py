@@ -1,4 +1,4 @@
-"""Pose: embed the crops, fit the pose space on training rows, find neighbours, draw triplets."""
+"""Pose: fit the pose space on training rows, find neighbours, draw triplets."""
 
 from __future__ import annotations
 
@@ -9,83 +9,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from flows.steps.context import BuildError, Context, usable
-from flows.steps.weights import resolve_weights
-from idpose_core.assembly.records import Clip, Observed, Video, what_became
+from flows.steps.context import BuildError, Context
+from flows.steps.features import embed_stage
+from idpose_core.assembly.records import Clip, Video, what_became
 from idpose_core.assembly.retrieval import RETRIEVAL, Embedded, draw_triplets, retrieve
 from idpose_core.assembly.splits import TRAIN
 from idpose_core.config import ConfigError
 from idpose_core.pose.space import PoseSpace, fit_pose_space
 from idpose_core.pose.triplets import Crops, Triplets
-from idpose_core.stages.embed import EmbedCrops
-from idpose_core.stages.mask import MaskObjects
 from storage.digests import digest
 from storage.parquet import from_parquet, to_parquet
 from storage.results import read_result, result
-from storage.shards import Item, Outcome, locate, read_rows
+from storage.shards import Outcome, read_rows
 
 VERSIONS = {"pose_space": 3, "retrieval": 3, "triplets": 1}
 _IN_MEMORY = 2 * 2**30  # features of more bytes than this are held in a temporary file
-
-
-def embed_stage(build: Context) -> EmbedCrops:
-    """The embed stage of this configuration.
-
-    Raises:
-        ConfigError: The embedder's weights are not there.
-    """
-    embedder = build.config.embedder
-    weights, weights_sha256 = resolve_weights(embedder.kind, embedder.weights, build.store)
-    masked = embedder.masks != "none"
-    return EmbedCrops(
-        kind=embedder.kind,
-        weights_path=weights,
-        weights_sha256=weights_sha256,
-        masked=masked,
-        silhouette=masked and embedder.silhouette,
-        image_size=build.config.image.size,
-        device=embedder.device,
-    )
-
-
-def embed(build: Context, seen: Observed) -> dict[str, Outcome]:
-    """Mask and embed the crops of each clip."""
-    stage = embed_stage(build)
-    wanted = [clip for clip in seen.clips if clip.crops]
-    masks: Mapping[str, Outcome] = {}
-    if stage.masked:
-        masks = seen.masks or _find_masks(build, wanted, seen.crops)
-        wanted = [clip for clip in wanted if clip.clip_id in masks]
-    items = []
-    for clip in wanted:
-        crops, mask = seen.crops[clip.clip_id], masks.get(clip.clip_id)
-        row = {"crops": crops.row_key, "masks": mask.row_key if mask else None}
-        place = {
-            "crops": locate(build.store, crops),
-            "masks": locate(build.store, mask) if mask else None,
-        }
-        items.append(Item(row, place, clip.about))
-    outcomes = build.run(stage, items)
-    embedded = {clip.clip_id: outcome for clip, outcome in usable(wanted, outcomes)}
-    for clip in seen.clips:
-        if clip.clip_id not in embedded:
-            clip.crops = ()
-    return embedded
-
-
-def _find_masks(
-    build: Context, clips: Sequence[Clip], crops: Mapping[str, Outcome]
-) -> dict[str, Outcome]:
-    items = [
-        Item(
-            {"crops": crops[clip.clip_id].row_key},
-            locate(build.store, crops[clip.clip_id]),
-            clip.about,
-        )
-        for clip in clips
-    ]
-    outcomes = build.run(MaskObjects(build.config.embedder.masks), items)
-    return {clip.clip_id: outcome for clip, outcome in usable(clips, outcomes)}
 
 
 def check_space(build: Context) -> None:

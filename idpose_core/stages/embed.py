@@ -6,14 +6,16 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from idpose_core.pose.embedding import Embedder, EmbedderKind, load_embedder
 from idpose_core.stages.crop import decode_png
 from storage.shards import RowStage, read_located
+
+if TYPE_CHECKING:  # torch takes half a gigabyte, and planning needs none of it
+    from idpose_core.pose.embedding import Embedder, EmbedderKind
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ def _embedder(
     silhouette: bool,
     device: str,
 ) -> Embedder:
+    from idpose_core.pose.embedding import load_embedder
+
     return load_embedder(
         kind,
         Path(weights) if weights else None,

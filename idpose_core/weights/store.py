@@ -21,7 +21,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from idpose_core.weights.fitting import check_fits
 from idpose_core.weights.registry import PretrainedNetwork, network_named
 from storage.digests import file_sha256
 
@@ -125,6 +124,8 @@ def import_weights(path: Path, name: str, root: Path) -> Path:
     Raises:
         ValueError: An unknown name; a file that is missing, damaged or of another network.
     """
+    from idpose_core.weights.fitting import check_fits  # loads torch
+
     network = network_named(name)
     if network.shipped is not None:
         raise ValueError(f"{name} is a part of idpose: use another file by its path")

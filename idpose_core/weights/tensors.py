@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 def read_tensors(path: Path) -> dict[str, Any]:
     """The state dict, or the checkpoint around one, that a file holds, on the CPU.
@@ -34,6 +32,8 @@ def load_tensors(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: See :func:`read_tensors`.
     """
+    import torch  # here, so that what only looks for files starts fast and small
+
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
