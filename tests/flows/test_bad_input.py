@@ -24,7 +24,7 @@ from storage.datasets import latest_observation, read_manifest
 from storage.digests import file_sha256
 from storage.objects import Store
 from tests.download.server import LocalServer, video
-from tests.flows.bad_input import FILES, IDS, ROWS, SAME, SEEN, still
+from tests.flows.bad_input import CASES, FILES, IDS, ROWS, SAME, SEEN, still
 from tests.flows.builds import BOX_CARS, VIDEOS, build, run, settings
 from tests.flows.test_downloads import build as build_from
 from tests.flows.test_downloads import rows_of
@@ -34,22 +34,43 @@ from tests.video.make_videos import write_video
 NOBODY = 65534
 
 
-def test_there_are_sixty() -> None:
-    assert len(FILES) + len(ROWS) + len(IDS) >= 60
+@pytest.mark.parametrize("cases", [CASES], ids=[f"{CASES}-cases"])
+def test_there_are_sixty(cases: int) -> None:
+    assert cases >= 60
 
 
-def snapshot(folder: Path) -> dict[str, tuple[int, str]]:
-    """Every file below a folder: when it was changed, and what it holds."""
+def snapshot(folder: Path, *, but: tuple[Path, ...]) -> dict[str, tuple[int, str]]:
+    """Every file below a folder, but for some parts: when it was changed, and what it holds."""
     return {
         str(path): (path.lstat().st_mtime_ns, file_sha256(path) if path.is_file() else "")
         for path in folder.rglob("*")
-        if not path.is_fifo()
+        if not path.is_fifo() and not any(path.is_relative_to(part) for part in but)
     }
+
+
+@contextlib.contextmanager
+def only_inside(root: Path) -> Iterator[None]:
+    """Nothing beside the root is written or touched, and no temporary file is left."""
+    left = Path(tempfile.gettempdir())
+    before = snapshot(root.parent, but=(root, left))
+    yield
+    assert snapshot(root.parent, but=(root, left)) == before
+    assert list(left.iterdir()) == []
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for temporary files, of this process and of its children."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return folder
 
 
 @pytest.fixture
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Everything that a build could reach and must not touch: working folder, home, a secret."""
+    """What else a build could reach and must not touch: working folder, home, a secret."""
     folder = tmp_path / "outside"
     for name in ("home", "work"):
         (folder / name).mkdir(parents=True)
@@ -82,9 +103,8 @@ def test_bad_files_and_rows_beside_good_ones(
             file.write(row + b"\n")
         file.write(b"car-000,0,23,car,8,present,0.1,0.4,0.1,0.5\n")  # a segment of no length
         file.write(2 * b"car-000,500,23,car,8,absent,-1,-1,-1,-1\n")  # twice, and of no box
-    before = snapshot(outside)
-    found = build(mixed, root)
-    assert snapshot(outside) == before
+    with only_inside(root):
+        found = build(mixed, root)
 
     assert found["version"] == built[0]["version"]
     assert found["internal_errors"] == 0
@@ -120,10 +140,10 @@ def test_ids_of_the_network(videos: Path, tmp_path: Path, outside: Path) -> None
         server.otherwise = video(film)
         for name in {row[0] for row in good}:
             server.routes[f"/v/{name}.mp4"] = video((videos / f"{name}.mp4").read_bytes())
-        before = snapshot(outside)
-        alone = build_from(server, tmp_path / "good.csv", tmp_path / "alone", *sets)
-        found = build_from(server, tmp_path / "all.csv", tmp_path / "root", *sets)
-        assert snapshot(outside) == before
+        with only_inside(tmp_path / "alone"):
+            alone = build_from(server, tmp_path / "good.csv", tmp_path / "alone", *sets)
+        with only_inside(tmp_path / "root"):
+            found = build_from(server, tmp_path / "all.csv", tmp_path / "root", *sets)
         asked = {asked.path for asked in server.asked}
     assert found["version"] == alone["version"]
     store = Store(tmp_path / "root")
@@ -147,7 +167,6 @@ def as_nobody(words: list[str], folder: Path) -> subprocess.CompletedProcess[str
     if closed is not None:  # as where the home of its user holds it
         inner = closed / python.relative_to(closed).parts[0]
         seen = folder / "python"
-        seen.mkdir(exist_ok=True)
         script = (
             'mount --bind "$2" "$3" && mount -t tmpfs -o mode=755 none "$1" && mkdir "$2" && '
             'mount --bind "$3" "$2" && shift 3 && exec "$@"'
@@ -162,11 +181,17 @@ def as_nobody(words: list[str], folder: Path) -> subprocess.CompletedProcess[str
 
 
 @pytest.fixture
-def public() -> Iterator[Path]:
-    """A folder that other users can reach."""
-    with tempfile.TemporaryDirectory(prefix="idpose-test-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
+def public(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that other users can reach, with a place for their temporary files."""
+    with tempfile.TemporaryDirectory(prefix="idpose-test-", dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for part in ("temporary", "python"):
+            (folder / part).mkdir()
+        (folder / "temporary").chmod(0o1777)
+        monkeypatch.setenv("TMPDIR", str(folder / "temporary"))
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        yield folder
 
 
 def test_an_unprivileged_user(
@@ -183,13 +208,15 @@ def test_an_unprivileged_user(
     (public / "videos" / "closed.mp4").chmod(0o600)
     (public / "root").mkdir()
     words = ["build", BOX_CARS, *settings(public / "videos")]
-    done = as_nobody([*words, "--root", str(public / "root")], public)
+    with only_inside(public / "root"):
+        done = as_nobody([*words, "--root", str(public / "root")], public)
     assert done.returncode == 1
     assert "give another folder" in done.stderr and "Traceback" not in done.stderr
     assert list((public / "root").iterdir()) == []
 
     os.chown(public / "root", NOBODY, NOBODY)
-    done = as_nobody([*words, "--root", str(public / "root")], public)
+    with only_inside(public / "root"):
+        done = as_nobody([*words, "--root", str(public / "root")], public)
     assert done.returncode == 0, done.stderr
     store = Store(public / "root")
     manifest = read_manifest(store, "box-cars")
@@ -228,7 +255,8 @@ def test_a_full_disk_is_one_error_and_room_mends_it(
     size: str, videos: Path, built: tuple[dict[str, Any], Path], tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "disk", size) as root:
-        done = run(["build", BOX_CARS, "--root", str(root), *settings(videos)])
+        with only_inside(root):
+            done = run(["build", BOX_CARS, "--root", str(root), *settings(videos)])
         assert done.returncode == 1, done.stderr
         assert "No space left on device" in done.stderr and "make room" in done.stderr
         assert "Traceback" not in done.stderr
