@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +20,7 @@ from flows.options import (
     print_json,
 )
 from idpose_core import settings
+from storage.datasets import withdrawn_at
 from storage.objects import Store
 
 if TYPE_CHECKING:
@@ -92,15 +94,25 @@ def models_list(root: RootOption = None, as_json: JsonOption = False) -> None:
             for version in versions(store, name)
         ]
         serving = {name: champion(store, name) for name in names(store)}
-    for model in found:
-        data, steps = model.info["dataset"], model.info["config"].get("steps", "?")
+        plain = [_with_withdrawal(store, model.info) for model in found]
+    for model, info in zip(found, plain, strict=True):
+        data, steps = info["dataset"], info["config"].get("steps", "?")
         mark = "*" if serving[model.name] == model.version else " "
+        gone = data["withdrawn_at"]
         console.print(
             f"{mark} {model.name}@{model.version}  {steps} steps on {data['name']}@"
-            f"{data['version']}  {model.info['created_at']}"
+            f"{data['version']}  {info['created_at']}"
+            + (f"  trained on a video that was forgotten at {gone}" if gone else "")
         )
     if as_json:
-        print_json({"models": [dict(model.info) for model in found], "champions": serving})
+        print_json({"models": plain, "champions": serving})
+
+
+def _with_withdrawal(store: Store, info: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model is made of, and when its dataset was withdrawn; None where it was not."""
+    data = info["dataset"]
+    withdrawn = withdrawn_at(store, data["name"], data["version"])
+    return {**info, "dataset": {**data, "withdrawn_at": withdrawn}}
 
 
 @models_app.command("show")
@@ -114,8 +126,9 @@ def models_show(
     from idpose_core.training.published import read_model
 
     with failures():
-        info = read_model(Store(find_root(root)), model).info
-        print(yaml.safe_dump(dict(info), sort_keys=False), end="")
+        store = Store(find_root(root))
+        info = _with_withdrawal(store, read_model(store, model).info)
+        print(yaml.safe_dump(info, sort_keys=False), end="")
 
 
 @models_app.command("promote")

@@ -158,6 +158,15 @@ def read_manifest(store: Store, dataset: str) -> dict[str, Any]:
     return manifest
 
 
+def withdrawn_at(store: Store, name: str, version: str) -> str | None:
+    """When a version was withdrawn because it held a video that was forgotten; None if it was not.
+
+    A version that only shared a shard with the video does not count: it comes back as it was.
+    """
+    notes = logs.entries(store, f"datasets/{name}/{version}/withdrawn")
+    return next((str(note.get("at")) for note in notes if note.get("holds")), None)
+
+
 def read_table(
     store: Store,
     manifest: Mapping[str, Any],

@@ -26,6 +26,7 @@ from tests.flows.builds import settings as folder_settings
 from tests.flows.invariants import check_dataset
 from tests.flows.test_downloads import build as build_from
 from tests.flows.test_downloads import rows_of, write_table
+from tests.training.tiny import set_options
 
 
 def build(videos: Path, root: Path, *sets: str) -> dict[str, Any]:
@@ -158,6 +159,29 @@ def test_models_runs_and_evaluation_sets(root: Path) -> None:
     # A video of a version that was withdrawn before: its models are still known.
     other = forget_video(store, read_table_of_the_past(entry))
     assert other.models == []
+
+
+def test_a_model_that_was_trained_on_it_says_so(root: Path) -> None:
+    """Trained for two steps by the command line, on the built dataset."""
+    store = Store(root)
+    forgotten = training_video(store)
+    small = set_options(training__steps=2, training__batch_size=2)
+    trained = run(["train", "box-cars", "--root", str(root), "--json", *small])
+    assert trained.returncode == 0, trained.stderr
+    model = json.loads(trained.stdout.splitlines()[-1])["model"]
+    before = run(["models", "list", "--root", str(root), "--json"])
+    [info] = json.loads(before.stdout.splitlines()[-1])["models"]
+    assert info["dataset"]["withdrawn_at"] is None
+
+    done = run(["forget", forgotten["video_id"], "--root", str(root), "--json"])
+    assert json.loads(done.stdout.splitlines()[-1])["models"] == [model]
+    again = run(["forget", forgotten["video_id"], "--root", str(root)])
+    assert f"trained on it: model {model}" in again.stdout + again.stderr
+    after = run(["models", "list", "--root", str(root)])
+    told = " ".join((after.stdout + after.stderr).split())
+    assert model in told and "trained on a video that was forgotten" in told
+    shown = run(["models", "show", model, "--root", str(root)])
+    assert "withdrawn_at: '20" in shown.stdout
 
 
 def read_table_of_the_past(entry: dict[str, Any]) -> str:
