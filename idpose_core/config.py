@@ -178,7 +178,18 @@ class EmbedderConfig(Section):
         "brings; none = paper mode",
     )
     silhouette: bool = Field(True, description="Append the mask itself to a masked feature")
+    azimuth: str | None = Field(
+        None,
+        description="File or name (car-azimuth) of a network that tells front from rear; what it "
+        "reads is appended to a masked feature. null = off",
+    )
     device: str = "cpu"
+
+    @model_validator(mode="after")
+    def _check_azimuth(self) -> Self:
+        if self.azimuth is not None and self.masks == "none":
+            raise ValueError("an azimuth is read from masked pictures: set masks")
+        return self
 
 
 class PoseConfig(Section):
@@ -266,6 +277,8 @@ class BuildConfig(Section):
         if self.source.kind not in _RENDERED:
             del full["rendered"]
         full["source"]["annotated"] = self.source.annotations is not None
+        if self.embedder.azimuth is not None:
+            full["embedder"]["reads_azimuth"] = True
         for section, key in _NOT_CONTENT:
             del full[section][key]
         return full
@@ -282,6 +295,7 @@ _NOT_CONTENT = (
     ("detector", "weights"),
     ("detector", "device"),
     ("embedder", "weights"),
+    ("embedder", "azimuth"),
     ("embedder", "device"),
     ("sampling", "deadline_seconds"),
 )

@@ -20,6 +20,9 @@ def embed_stage(build: Context) -> EmbedCrops:
     """
     embedder = build.config.embedder
     weights, weights_sha256 = resolve_weights(embedder.kind, embedder.weights, build.store)
+    azimuth, azimuth_sha256 = None, None
+    if embedder.azimuth is not None:
+        azimuth, azimuth_sha256 = resolve_weights("azimuth", embedder.azimuth, build.store)
     masked = embedder.masks != "none"
     return EmbedCrops(
         kind=embedder.kind,
@@ -29,6 +32,8 @@ def embed_stage(build: Context) -> EmbedCrops:
         silhouette=masked and embedder.silhouette,
         image_size=build.config.image.size,
         device=embedder.device,
+        azimuth_path=azimuth,
+        azimuth_sha256=azimuth_sha256,
     )
 
 

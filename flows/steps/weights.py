@@ -18,6 +18,7 @@ _NETWORKS = {
     "st-alex": "st-alex",
     "st-vgg16": "st-vgg16",
     "vgg19": "vgg19",
+    "azimuth": "car-azimuth",
 }
 
 
@@ -39,7 +40,7 @@ def resolve_weights(
     """The weights file of a detector or embedder, and its SHA-256; nothing where it has none.
 
     Args:
-        kind: The detector's or embedder's kind.
+        kind: The detector's or embedder's kind, or ``azimuth``.
         configured: A path or the name of a known network, from the configuration; None = the
             network of this kind.
         store: The root of the build.

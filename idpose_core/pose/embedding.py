@@ -4,6 +4,9 @@ The paper (section 4) retrieves the pose picture as the nearest neighbour of the
 of a self-supervised AlexNet, among other videos. On natural backgrounds this finds backgrounds,
 so each feature here can be restricted to the object's mask, before the network (alignment, grey
 background) and after it (cells weighted by the mask's share of them).
+
+Outlines tell front from rear badly: the reading of a network that was taught the azimuth
+(``azimuth``) can be set beside a masked feature.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from torch.nn import functional as F
 
 from idpose_core.instances.arrays import single_thread
 from idpose_core.pose.alignment import align, grey_out
+from idpose_core.pose.azimuth import azimuth_trunk
 from idpose_core.pose.trunks import (
     GREY_PIXELS_SIDE,
     Trunk,
@@ -31,6 +35,8 @@ from idpose_core.pose.trunks import (
 
 EmbedderKind = Literal["rotnet", "st-alex", "random-alexnet", "grey-pixels", "silhouette"]
 GRID = 13  # cells on a side of AlexNet's conv4; the silhouette is kept on the same grid
+AZIMUTH_WEIGHT = 2.0
+"""Of the reading of azimuths, where the network's feature and the silhouette have 1."""
 
 
 class Embedder(Protocol):
@@ -40,11 +46,13 @@ class Embedder(Protocol):
         name: Kind and layer, such as ``st-alex/conv4``; not the options.
         dimension: Length of a feature.
         weights_sha256: Digest of the weights file, None where there is none.
+        azimuth_sha256: The same of the network that reads azimuths.
     """
 
     name: str
     dimension: int
     weights_sha256: str | None
+    azimuth_sha256: str | None
 
     def embed(
         self, pictures: NDArray[np.uint8], masks: NDArray[np.bool_] | None
@@ -90,6 +98,7 @@ class PictureEmbedder:
         masking: Masking | None,
         silhouette: bool,
         normalise_cells: bool,
+        azimuth: Trunk | None = None,
     ) -> None:
         """Put the parts together; see :func:`load_embedder` for what they mean.
 
@@ -100,17 +109,24 @@ class PictureEmbedder:
             masking: None embeds the picture as it is.
             silhouette: Whether the mask on its 13 x 13 grid is appended.
             normalise_cells: Whether each cell's channels are scaled to length 1.
+            azimuth: Reads the azimuth of the aligned picture and its mask; None = not asked for.
 
         Raises:
-            ValueError: A silhouette without masking, or neither a trunk nor a silhouette.
+            ValueError: A silhouette or a reading of azimuths without masking, or neither a trunk
+                nor a silhouette.
         """
         if silhouette and masking is None:
             raise ValueError("a silhouette needs masks: set masked as well")
+        if azimuth is not None and (masking is None or not masking.align):
+            raise ValueError("an azimuth is read from aligned pictures: set masked as well")
         if trunk is None and not silhouette:
             raise ValueError("neither a network nor a silhouette: there is nothing to embed")
         self.name = name
         self.dimension = (trunk.dimension if trunk else 0) + (GRID * GRID if silhouette else 0)
+        self.dimension += azimuth.dimension if azimuth else 0
         self.weights_sha256 = trunk.weights_sha256 if trunk else None
+        self.azimuth_sha256 = azimuth.weights_sha256 if azimuth else None
+        self._azimuth = azimuth
         self._trunk = trunk
         self._image_size = image_size
         self._masking = masking
@@ -138,13 +154,17 @@ class PictureEmbedder:
         self, picture: NDArray[np.uint8], mask: NDArray[np.bool_] | None
     ) -> NDArray[np.float16]:
         opacity: NDArray[np.float32] | None = None
+        parts = []
         if mask is not None and self._masking is not None:
             opacity = mask.astype(np.float32)
             if self._masking.align:
                 picture, opacity = align(picture, mask)
+            if self._azimuth is not None:
+                alpha = np.rint(255 * opacity).astype(np.uint8)
+                reading = self._azimuth(np.dstack([picture, alpha]))
+                parts.append(AZIMUTH_WEIGHT * _unit(reading))
             if self._masking.grey_background:
                 picture = grey_out(picture, opacity)
-        parts = []
         if self._trunk is not None:
             grid = self._trunk(picture)
             if self._normalise_cells and grid.shape[0] > 1:
@@ -189,6 +209,7 @@ def load_embedder(
     masking: Masking | None = None,
     normalise_cells: bool | None = None,
     seed: int = 0,
+    azimuth: Path | None = None,
 ) -> Embedder:
     """Make the embedder of this kind.
 
@@ -210,6 +231,8 @@ def load_embedder(
         normalise_cells: Whether each cell's channels are scaled to length 1, so that a few strong
             cells do not decide; None = where ``masked``.
         seed: Of the random network.
+        azimuth: File of a network that reads azimuths (``azimuth_training``), whose reading is
+            set beside the feature with ``AZIMUTH_WEIGHT``; None = without. Needs ``masked``.
 
     Raises:
         ValueError: An unknown kind or layer, weights missing, unreadable or of another network,
@@ -226,6 +249,7 @@ def load_embedder(
         masking=(masking or Masking()) if masked else None,
         silhouette=silhouette or kind == "silhouette",
         normalise_cells=masked if normalise_cells is None else normalise_cells,
+        azimuth=azimuth_trunk(azimuth, device=device) if azimuth else None,
     )
 
 

@@ -33,6 +33,8 @@ class EmbedCrops(RowStage):
     silhouette: bool
     image_size: int
     device: str
+    azimuth_path: str | None = None
+    azimuth_sha256: str | None = None
 
     name: ClassVar[str] = "embed"
     version: ClassVar[int] = 1
@@ -47,8 +49,9 @@ class EmbedCrops(RowStage):
         return {name: getattr(self, name) for name in chosen}
 
     def weights(self) -> Mapping[str, str]:
-        """The embedder's weights."""
-        return {self.kind: self.weights_sha256} if self.weights_sha256 else {}
+        """The weights of the embedder and of what reads azimuths; those that are asked for."""
+        used = {self.kind: self.weights_sha256, "azimuth": self.azimuth_sha256}
+        return {role: sha256 for role, sha256 in used.items() if sha256}
 
     def prepare(self) -> None:
         """Load the embedder."""
@@ -62,6 +65,7 @@ class EmbedCrops(RowStage):
             self.masked,
             self.silhouette,
             self.device,
+            self.azimuth_path,
         )
 
     def compute(
@@ -91,6 +95,7 @@ def _embedder(
     masked: bool,
     silhouette: bool,
     device: str,
+    azimuth: str | None,
 ) -> Embedder:
     from idpose_core.pose.embedding import load_embedder
 
@@ -101,4 +106,5 @@ def _embedder(
         masked=masked,
         silhouette=silhouette,
         device=device,
+        azimuth=Path(azimuth) if azimuth else None,
     )

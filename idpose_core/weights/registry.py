@@ -134,6 +134,15 @@ _NETWORKS = (
         suffix=".safetensors",
     ),
     PretrainedNetwork(
+        name="car-azimuth",
+        purpose="tells a car's front from its rear (embedder.azimuth)",
+        licence="Apache-2.0 (idpose)",
+        shipped="car-azimuth.safetensors",
+        sha256="SHA",
+        size=0,
+        suffix=".safetensors",
+    ),
+    PretrainedNetwork(
         name="alexnet",
         purpose="trunk of the metric lpips-alex-v0.1",
         licence="BSD-3-Clause (torchvision)",

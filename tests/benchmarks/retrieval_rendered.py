@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +74,9 @@ def multi_view() -> Views:
     )
 
 
-def video(folder: Path, processes: int) -> Views:
+def video(folder: Path, processes: int, splits: Sequence[str] = ("validation", "test")) -> Views:
     """Crops from videos around the true boxes, with the masks that GrabCut finds."""
-    models = [*models_of("car", "validation"), *models_of("car", "test")]
+    models = [model for split in splits for model in models_of("car", split)]
     write_rendered_videos(
         folder, models=models, scenes_per_model=1, seconds=4.0, fps=3, seed=SEED,
         processes=processes,
