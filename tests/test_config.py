@@ -81,3 +81,15 @@ def test_an_override_that_cannot_be_read_is_refused(text: str) -> None:
 def test_without_a_detector_any_class_may_be_annotated() -> None:
     config = load_config("name: a\nclasses: [tractor]\ndetector: {kind: annotations}")
     assert config.classes == ("tractor",)
+
+
+def test_versions_that_read_no_azimuth_keep_their_names() -> None:
+    config = load_config("name: a")
+    assert "azimuth" not in config.identity()["embedder"]
+    reading = load_config("name: a", {"embedder.azimuth": "car-azimuth"})
+    assert reading.identity()["embedder"] == {
+        **config.identity()["embedder"],
+        "reads_azimuth": True,
+    }
+    with pytest.raises(ConfigError, match="azimuth"):
+        load_config("name: a", {"embedder.azimuth": "car-azimuth", "embedder.masks": "none"})

@@ -138,8 +138,8 @@ _NETWORKS = (
         purpose="tells a car's front from its rear (embedder.azimuth)",
         licence="Apache-2.0 (idpose)",
         shipped="car-azimuth.safetensors",
-        sha256="SHA",
-        size=0,
+        sha256="320853beaf4d497774d3af30f67ac82500f0d1ab32d911514c91c3cb24556dc6",
+        size=472736,
         suffix=".safetensors",
     ),
     PretrainedNetwork(
