@@ -207,6 +207,12 @@ class TripletsConfig(Section):
     test: int | None = Field(None, ge=1)
     top_k: int = Field(1, ge=1, le=100, description="1 = the nearest neighbour, as in the paper")
     min_gap_ms: int = Field(1000, ge=0, description="Between the ID picture and the target")
+    window_ms: int = Field(
+        0,
+        ge=0,
+        description="Compare the crops so long before and after as well, which tells front from "
+        "rear; 0 = single crops, as in the paper",
+    )
     mutual: bool = Field(False, description="Only mutual nearest neighbours")
     min_similarity: float | None = Field(None, ge=-1, le=1)
     exclude_diagonal: bool = Field(False, description="Leave out pairs within one pose cluster")
@@ -279,6 +285,8 @@ class BuildConfig(Section):
         full["source"]["annotated"] = self.source.annotations is not None
         if self.embedder.azimuth is not None:
             full["embedder"]["reads_azimuth"] = True
+        if not self.triplets.window_ms:  # versions made before there were windows stay the same
+            del full["triplets"]["window_ms"]
         for section, key in _NOT_CONTENT:
             del full[section][key]
         return full

@@ -93,3 +93,12 @@ def test_versions_that_read_no_azimuth_keep_their_names() -> None:
     }
     with pytest.raises(ConfigError, match="azimuth"):
         load_config("name: a", {"embedder.azimuth": "car-azimuth", "embedder.masks": "none"})
+
+
+def test_versions_without_windows_keep_their_names() -> None:
+    config = load_config("name: a")
+    assert "window_ms" not in config.identity()["triplets"]
+    windowed = load_config("name: a", {"triplets.window_ms": 1000})
+    assert windowed.identity()["triplets"]["window_ms"] == 1000
+    with pytest.raises(ConfigError, match="window_ms"):
+        load_config("name: a", {"triplets.window_ms": -1})

@@ -116,6 +116,7 @@ def neighbours(
         (embedded[clip.clip_id].row_key, clip.identity) for clip in mine if clip.identity
     )
     settings = [space_id, triplets.top_k, triplets.mutual, triplets.min_similarity, known]
+    settings += [triplets.window_ms] if triplets.window_ms else []
     key = _key(build, "retrieval", mine, embedded, *settings)
 
     def search() -> bytes:
@@ -152,6 +153,7 @@ def load_features(
 ) -> Embedded:
     """The features of the clips' crops, sorted by crop id."""
     clip_of = {crop["crop_id"]: clip for clip in clips for crop in clip.crops}
+    time_of = {crop["crop_id"]: crop["timestamp_ms"] for clip in clips for crop in clip.crops}
     ids = sorted(clip_of)
     place = {crop_id: row for row, crop_id in enumerate(ids)}
     features: np.ndarray | None = None
@@ -165,7 +167,14 @@ def load_features(
     if features is None:
         raise BuildError("no crop was embedded")
     of = [clip_of[crop_id] for crop_id in ids]
-    return Embedded(ids, [c.video_id for c in of], [c.identity for c in of], features)
+    return Embedded(
+        ids,
+        [clip.clip_id for clip in of],
+        [clip.video_id for clip in of],
+        [clip.identity for clip in of],
+        [time_of[crop_id] for crop_id in ids],
+        features,
+    )
 
 
 def _matrix(rows: int, columns: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from idpose_core.config import TripletsConfig
-from idpose_core.pose.neighbours import Neighbours, nearest_in_other_videos
+from idpose_core.pose.neighbours import Neighbours, nearest_in_other_videos, window_rows
 from idpose_core.pose.space import Features, PoseSpace, assign, project
 from idpose_core.pose.triplets import Crops, Triplets, sample_triplets
 
@@ -34,17 +34,24 @@ class Embedded:
 
     Attributes:
         identities: Which object each crop shows, None where unknown.
+        timestamps: In milliseconds.
     """
 
     crop_ids: Sequence[str]
+    clip_ids: Sequence[str]
     video_ids: Sequence[str]
     identities: Sequence[str | None]
+    timestamps: Sequence[int]
     features: Features
 
 
 def retrieve(space: PoseSpace, split: Embedded, triplets: TripletsConfig) -> pa.Table:
     """Cluster and neighbours of every crop of a split, searched within that split only."""
     projected = project(space, split.features)
+    windows = None
+    if triplets.window_ms:
+        times = np.asarray(split.timestamps, np.int64)
+        windows = window_rows(split.clip_ids, times, triplets.window_ms)
     found = nearest_in_other_videos(
         split.features,
         projected,
@@ -54,6 +61,7 @@ def retrieve(space: PoseSpace, split: Embedded, triplets: TripletsConfig) -> pa.
         identities=split.identities,
         min_similarity=triplets.min_similarity,
         mutual=triplets.mutual,
+        windows=windows,
     )
     ids = np.asarray(split.crop_ids, dtype=object)
     some = found.indices >= 0

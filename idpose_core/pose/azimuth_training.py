@@ -196,7 +196,8 @@ def _other_light(pixels: Pixels, draws: np.random.Generator) -> Pixels:
     if draws.random() < 0.5:
         across, down = draws.normal(0, 0.3, 2)
         ramp = np.linspace(-1, 1, SIDE)
-        pixels = pixels * np.exp(across * ramp[None, :] + down * ramp[:, None])[..., None]
+        light = np.exp(across * ramp[None, :] + down * ramp[:, None])[..., None]
+        pixels = pixels * light.astype(np.float32)
     pixels = pixels.astype(np.float32)
     if draws.random() < 0.4:
         pixels = cv2.GaussianBlur(pixels, (0, 0), draws.uniform(0.4, 1.3))

@@ -52,6 +52,7 @@ def nearest_in_other_videos(
     min_similarity: float | None = None,
     mutual: bool = False,
     exhaustive_below: int = 4096,
+    windows: Rows | None = None,
 ) -> Neighbours:
     """Find each crop's nearest neighbours by cosine among the crops of other videos and objects.
 
@@ -74,6 +75,8 @@ def nearest_in_other_videos(
         min_similarity: neighbours below this cosine are left out.
         mutual: keep p for t only if t is also among the top_k of p.
         exhaustive_below: number of crops up to which no shortlist is used.
+        windows: [W, N], W rows for each crop (`window_rows`): two crops' similarity is then the
+            mean over the W pairs of these rows. None = each crop alone.
 
     Returns:
         The neighbours, for the rows in their input order.
@@ -91,11 +94,12 @@ def nearest_in_other_videos(
     usable = by_id[_has_length(features)[by_id]]
     found = np.full((len(usable), top_k), -1, np.int64)
     cosine = np.full((len(usable), top_k), np.nan, np.float32)
-    search = _Search(features, usable, groups[:, usable])
+    windows = np.arange(len(features))[None] if windows is None else windows
+    search = _Search(features, usable, groups[:, usable], windows[:, usable])
     blocks = (
         search.exhaustive(top_k)
         if len(usable) <= exhaustive_below
-        else search.shortlisted(widen(projected[usable]), shortlist, top_k)
+        else search.shortlisted(widen(projected), shortlist, top_k)
     )
     for queries, rows, similarity in blocks:
         found[queries], cosine[queries] = rows, similarity
@@ -108,6 +112,34 @@ def nearest_in_other_videos(
     indices[usable] = np.where(found >= 0, usable[found], -1) if len(usable) else found
     similarities[usable] = cosine
     return Neighbours(indices, similarities)
+
+
+def window_rows(clip_ids: Texts, timestamps: npt.NDArray[np.int64], window_ms: int) -> Rows:
+    """Say which crops of a clip stand for the moments before and after each of its crops.
+
+    One picture may not tell front from rear where those beside it do, and a window also tells which
+    way a thing turns. Times count, not places in the clip: crops are left out of clips.
+
+    Args:
+        clip_ids: the N clip ids.
+        timestamps: the N times, in milliseconds.
+        window_ms: how far before and after.
+
+    Returns:
+        [3, N], rows of the input: the crop of the clip that is nearest in time to `window_ms`
+        before each crop (its first one where the clip begins later; of two as near the earlier),
+        the crop itself, and the same after it.
+    """
+    clips = np.unique(np.asarray(clip_ids, dtype=np.str_), return_inverse=True)[1]
+    rows = np.tile(np.arange(len(clips)), (3, 1))
+    for clip in range(clips.max() + 1 if len(clips) else 0):
+        own = np.flatnonzero(clips == clip)
+        own = own[np.argsort(timestamps[own], kind="stable")]
+        times = timestamps[own]
+        for place, shift in ((0, -window_ms), (2, window_ms)):
+            away = np.abs(times[None, :] - (times + shift)[:, None])
+            rows[place, own] = own[away.argmin(axis=1)]
+    return rows
 
 
 def full_search_agreement(
@@ -167,11 +199,16 @@ def full_search_agreement(
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """The usable rows: `usable[i]` is row i's place in `features`, `groups[:, i]` its groups."""
+    """The usable rows.
+
+    `usable[i]` is row i's place in `features`, `groups[:, i]` its groups, `windows[:, i]` the
+    places of the rows that are compared for it.
+    """
 
     features: Features
     usable: Rows
     groups: Rows
+    windows: Rows
 
     def exhaustive(self, top_k: int) -> Iterator[tuple[Rows, Rows, Float32]]:
         """Yield (queries, neighbours, similarities) by comparing all pairs."""
@@ -205,12 +242,15 @@ class _Search:
         self, projected: Float64, queries: Rows, shortlist: int
     ) -> tuple[Rows, npt.NDArray[np.bool_]]:
         """Return the candidates of each query, ascending, and whether each may be taken."""
-        candidates = np.empty((len(queries), min(shortlist, len(projected))), np.intp)
+        count = len(self.usable)
+        candidates = np.empty((len(queries), min(shortlist, count)), np.intp)
         possible = np.empty(candidates.shape, np.bool_)
-        step = max(1, _SHORTLIST_CELLS // len(projected))
+        step = max(1, _SHORTLIST_CELLS // count)
         for start in range(0, len(queries), step):
             part = queries[start : start + step]
-            scores = projected[part] @ projected.T
+            scores = np.zeros((len(part), count), np.float64)
+            for rows in self.windows:
+                scores += projected[rows[part]] @ projected[rows].T
             scores[_shared(self.groups[:, part], self.groups)] = -np.inf
             best = torch.topk(torch.from_numpy(scores), candidates.shape[1], dim=1).indices.numpy()
             best.sort(axis=1)
@@ -219,14 +259,14 @@ class _Search:
         return candidates, possible
 
     def _cosine(self, queries: Rows, candidates: Rows) -> Float32:
-        """Return float32 [queries, candidates], the exact cosines rounded once."""
-        left = widen(self.features[self.usable[queries]])
-        cosine = np.empty((len(queries), len(candidates)), np.float32)
-        for start in range(0, len(candidates), _CANDIDATES_PER_BLOCK):
-            part = candidates[start : start + _CANDIDATES_PER_BLOCK]
-            right = widen(self.features[self.usable[part]])
-            cosine[:, start : start + len(part)] = left @ right.T
-        return cosine
+        """Return float32 [queries, candidates], the exact mean cosines of the windows."""
+        cosine = np.zeros((len(queries), len(candidates)), np.float64)
+        for rows in self.windows:
+            left = widen(self.features[rows[queries]])
+            for start in range(0, len(candidates), _CANDIDATES_PER_BLOCK):
+                part = candidates[start : start + _CANDIDATES_PER_BLOCK]
+                cosine[:, start : start + len(part)] += left @ widen(self.features[rows[part]]).T
+        return (cosine / len(self.windows)).astype(np.float32)
 
 
 def _groups(video_ids: Texts, identities: Identities | None) -> Rows:

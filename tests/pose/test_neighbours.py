@@ -13,6 +13,7 @@ from idpose_core.pose.neighbours import (
     Neighbours,
     full_search_agreement,
     nearest_in_other_videos,
+    window_rows,
 )
 from idpose_core.pose.space import fit_pose_space, project
 
@@ -280,3 +281,53 @@ def test_bad_input_is_refused() -> None:
             nearest_in_other_videos(broken, projected, videos, names, top_k=1)
     with pytest.raises(ValueError, match="NaN"):
         nearest_in_other_videos(features, projected * np.float32(np.nan), videos, names, top_k=1)
+
+
+def test_windows_are_of_the_clip_and_by_time() -> None:
+    clips = ["b", "a", "a", "b", "a", "c"]
+    times = np.array([0, 3000, 0, 1000, 1200, 500])
+    before, own, after = window_rows(clips, times, 1000)
+    assert own.tolist() == [0, 1, 2, 3, 4, 5]
+    # 3000 - 1000 is nearest to 1200; a clip's ends stand for what lies beyond them
+    assert before.tolist() == [0, 4, 2, 0, 2, 5]
+    assert after.tolist() == [3, 1, 4, 3, 4, 5]
+    assert window_rows([], np.array([], np.int64), 1000).shape == (3, 0)
+
+
+@BOTH_PATHS
+def test_windows_compare_what_lies_beside(exhaustive_below: int) -> None:
+    features, videos, names = crops(350, 40)
+    times = np.random.default_rng(1).integers(0, 6000, len(names))
+    windows = window_rows(videos, times, 800)
+    side_by_side = unit(np.concatenate([features[rows].astype(np.float64) for rows in windows], 1))
+    found = nearest_in_other_videos(
+        features, projection(features), videos, names, top_k=3, windows=windows,
+        shortlist=350, exhaustive_below=exhaustive_below,
+    )  # fmt: skip
+    _, cosine = reference(side_by_side, videos, names, 3)
+    np.testing.assert_allclose(found.similarity, cosine, atol=1e-3)  # both in float16
+    alone = nearest_in_other_videos(
+        features, projection(features), videos, names, top_k=3, shortlist=350,
+        exhaustive_below=exhaustive_below, windows=np.arange(len(names))[None],
+    )  # fmt: skip
+    plain = nearest_in_other_videos(
+        features, projection(features), videos, names, top_k=3, shortlist=350,
+        exhaustive_below=exhaustive_below,
+    )  # fmt: skip
+    assert np.array_equal(alone.indices, plain.indices)
+    assert np.array_equal(alone.similarity, plain.similarity)
+
+
+def test_the_moments_beside_tell_front_from_rear() -> None:
+    """The first crops of all three clips look alike; what follows tells "front" from "rear"."""
+    side, front, rear = np.eye(3)
+    features = unit(np.stack([side, front, side, rear, side + 0.1 * rear, front]))
+    videos = np.array(["q", "q", "rear", "rear", "front", "front"])
+    names = np.array(list("abcdef"))
+    times = np.array([0, 1000] * 3)
+    windows = window_rows(videos, times, 1000)
+    for chosen, expected in ((None, 2), (windows, 4)):
+        found = nearest_in_other_videos(
+            features, projection(features), videos, names, top_k=1, windows=chosen
+        )
+        assert found.indices[0, 0] == expected
