@@ -192,13 +192,14 @@ def _other_light(pixels: Pixels, draws: np.random.Generator) -> Pixels:
     pixels = (grey + (pixels - grey) * draws.uniform(0, 1.5)) * draws.uniform(0.85, 1.15, 3)
     if draws.random() < 0.3:
         pixels = pixels[..., draws.permutation(3)]
-    pixels = 255 * np.clip(pixels / 255, 0, 1) ** math.exp(draws.normal(0, 0.35))
+    gamma = np.float32(math.exp(draws.normal(0, 0.35)))
+    pixels = np.asarray(255 * np.clip(pixels / 255, 0, 1) ** gamma, np.float32)
     if draws.random() < 0.5:
         across, down = draws.normal(0, 0.3, 2)
         ramp = np.linspace(-1, 1, SIDE)
         light = np.exp(across * ramp[None, :] + down * ramp[:, None])[..., None]
-        pixels = pixels * light.astype(np.float32)
-    pixels = pixels.astype(np.float32)
+        pixels = np.asarray(pixels * light, np.float32)
+
     if draws.random() < 0.4:
         pixels = cv2.GaussianBlur(pixels, (0, 0), draws.uniform(0.4, 1.3))
     if draws.random() < 0.5:

@@ -290,7 +290,7 @@ def test_windows_are_of_the_clip_and_by_time() -> None:
     assert own.tolist() == [0, 1, 2, 3, 4, 5]
     # 3000 - 1000 is nearest to 1200; a clip's ends stand for what lies beyond them
     assert before.tolist() == [0, 4, 2, 0, 2, 5]
-    assert after.tolist() == [3, 1, 4, 3, 4, 5]
+    assert after.tolist() == [3, 1, 4, 3, 1, 5]
     assert window_rows([], np.array([], np.int64), 1000).shape == (3, 0)
 
 
