@@ -63,11 +63,13 @@ def networks_used(
         model_config: ``config`` of the published model.
     """
     embedder, perceptual = dataset_config.get("embedder"), model_config.get("perceptual")
+    retrieval, loss = [], []
+    if isinstance(embedder, Mapping):
+        retrieval = [embedder.get("kind"), "car-azimuth" if embedder.get("reads_azimuth") else None]
+    if isinstance(perceptual, Mapping):
+        loss = [perceptual.get("kind")]
     found = {
-        "retrieval": embedder.get("kind") if isinstance(embedder, Mapping) else None,
-        "training loss": perceptual.get("kind") if isinstance(perceptual, Mapping) else None,
+        role: [kind for kind in kinds if isinstance(kind, str) and kind not in _WITHOUT_WEIGHTS]
+        for role, kinds in (("retrieval", retrieval), ("training loss", loss))
     }
-    return {
-        role: [kind] for role, kind in found.items()
-        if isinstance(kind, str) and kind not in _WITHOUT_WEIGHTS
-    }  # fmt: skip
+    return {role: kinds for role, kinds in found.items() if kinds}

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from idpose_core.datasets.rendered.detector import read_frames
+from idpose_core.datasets.rendered.detector import TruthfulFrame, read_frames
 from idpose_core.datasets.rendered.splits import models_of
 from idpose_core.datasets.rendered.truth import box_of_row
 from idpose_core.datasets.rendered.videos import WORLD_VERSION, write_rendered_videos
@@ -74,29 +74,29 @@ def multi_view() -> Views:
     )
 
 
-def video(folder: Path, processes: int, splits: Sequence[str] = ("validation", "test")) -> Views:
+def video(folder: Path, processes: int) -> Views:
     """Crops from videos around the true boxes, with the masks that GrabCut finds."""
-    models = [model for split in splits for model in models_of("car", split)]
+    models = [*models_of("car", "validation"), *models_of("car", "test")]
     write_rendered_videos(
         folder, models=models, scenes_per_model=1, seconds=4.0, fps=3, seed=SEED,
         processes=processes,
     )  # fmt: skip
-    found = list(_crops(folder))
+    found = [crop for frame in read_frames(folder) for crop in crops_of_frame(frame)]
     pictures, masks, identities, azimuths = zip(*found, strict=True)
     return Views(list(pictures), list(masks), np.array(identities), np.array(azimuths))
 
 
-def _crops(folder: Path) -> Iterator[tuple[Any, Any, int, float]]:
-    for frame in read_frames(folder):
-        height, width = frame.image.shape[:2]
-        for seen in frame.wanted:
-            box = box_of_row(seen)
-            side = min((box.xmax - box.xmin) * width, (box.ymax - box.ymin) * height)
-            if side < LEAST_SIDE or seen["visible_share"] < LEAST_VISIBLE:
-                continue
-            picture, transform = crop_square(frame.image, box, size=SIZE, scale=CONTEXT)
-            mask = find_mask(picture, transform.box_to_crop(box, width, height))
-            yield picture, mask, seen["model"], seen["azimuth_deg"]
+def crops_of_frame(frame: TruthfulFrame) -> Iterator[tuple[Any, Any, int, float]]:
+    """Picture, found mask, model and azimuth of every object that is large and clear enough."""
+    height, width = frame.image.shape[:2]
+    for seen in frame.wanted:
+        box = box_of_row(seen)
+        side = min((box.xmax - box.xmin) * width, (box.ymax - box.ymin) * height)
+        if side < LEAST_SIDE or seen["visible_share"] < LEAST_VISIBLE:
+            continue
+        picture, transform = crop_square(frame.image, box, size=SIZE, scale=CONTEXT)
+        mask = find_mask(picture, transform.box_to_crop(box, width, height))
+        yield picture, mask, seen["model"], seen["azimuth_deg"]
 
 
 def clusters_against_azimuth(features: NDArray[np.float16], views: Views) -> float:

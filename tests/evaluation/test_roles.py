@@ -42,3 +42,9 @@ def test_what_dataset_and_model_used() -> None:
         == {}
     )
     assert networks_used({}, {}) == {}
+
+
+def test_what_reads_azimuths_belongs_to_the_retrieval() -> None:
+    for kind, others in (("st-alex", ["st-alex"]), ("silhouette", [])):
+        config = {"embedder": {"kind": kind, "reads_azimuth": True}}
+        assert networks_used(config, {}) == {"retrieval": [*others, "car-azimuth"]}

@@ -161,3 +161,28 @@ def test_the_tables_and_the_export_open_elsewhere(
     opened = datasets.load_dataset(str(exported), cache_dir=str(tmp_path / "cache"))
     assert sum(opened[split].num_rows for split in opened) == total
     assert opened["train"][0]["target_image"].size == (128, 128)
+
+
+def test_reading_azimuths_and_windows_make_another_version(
+    videos: Path, built: tuple[dict[str, Any], Path], tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(built[1], root)
+    choices = ("embedder.azimuth=car-azimuth", "triplets.window_ms=1000")
+    words = ["build", BOX_CARS, "--root", str(root), "--json", *settings(videos, choices)]
+    first, again = (json.loads(run(words).stdout.splitlines()[-1]) for _ in range(2))
+    assert first["version"] == again["version"] != built[0]["version"]
+    assert again["shards"]["computed"] == 0
+    store = Store(root)
+    off, on = (read_manifest(store, f"box-cars@{found['version']}") for found in (built[0], first))
+    assert on["pose_space"] != off["pose_space"]
+    assert verify(store, on) == []
+    columns = ["target_crop", "pose_crop"]
+    before, after = (
+        {
+            tuple(row.values())
+            for row in read_table(store, m, "triplets", columns=columns).to_pylist()
+        }
+        for m in (off, on)
+    )
+    assert before != after
