@@ -138,7 +138,7 @@ _NETWORKS = (
         purpose="tells a car's front from its rear (embedder.azimuth)",
         licence="Apache-2.0 (idpose)",
         shipped="car-azimuth.safetensors",
-        sha256="320853beaf4d497774d3af30f67ac82500f0d1ab32d911514c91c3cb24556dc6",
+        sha256="fe0bdce047d6a6bf3443cdcb33f9c3abcd0df9c870c9efc1d14724cfc726ef08",
         size=472736,
         suffix=".safetensors",
     ),
