@@ -10,17 +10,16 @@ left out for looking alike from both ends, and masks are those that GrabCut find
 Videos of ten validation cars and of the 42 test cars are made below FOLDER; DIR is the folder of
 real test data. The reader saw none of these cars. The length of the window is chosen on the
 validation cars: of those with which hits, both choices on, are no fewer than plain, the one that
-confuses least (the shortest of equals). The reading's weight in the feature was chosen before, on
-composites of the spins, so the spins' rows tell no news of it.
+confuses least (the shortest of equals).
 
-ETH-80 and the spins have no time. A window there is the views 22.5 degrees to either side on the
-turntable, all cars turning the same way: that order is known there, and a stranger's pictures
-would not have it.
+ETH-80 has no time. A window there is the views 22.5 degrees to either side on the turntable, all
+cars turning the same way: that order is known there, and a stranger's pictures would not have it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,6 @@ from numpy.typing import NDArray
 from idpose_core.datasets.rendered.detector import read_frames
 from idpose_core.datasets.rendered.splits import models_of
 from idpose_core.datasets.rendered.videos import WORLD_VERSION, write_rendered_videos
-from idpose_core.instances.detectors import load_detector
 from idpose_core.pose.azimuth import BINS
 from idpose_core.pose.embedding import Embedder, load_embedder
 from idpose_core.pose.masks import segment
@@ -52,7 +50,6 @@ from tests.benchmarks.retrieval import (
 )
 from tests.benchmarks.retrieval_eth80 import SEEDS, load_eth80
 from tests.benchmarks.retrieval_rendered import SEED, crops_of_frame
-from tests.benchmarks.retrieval_spins import load_spins
 
 FRAMES_A_SECOND = 3
 VALIDATION_CARS = 10
@@ -107,28 +104,24 @@ def rendered_pool(
     )
 
 
-def composited_pools(data: Path, embedder: Embedder) -> Iterator[Pool]:
-    """ETH-80 and, under one seed, the spins on textured backgrounds."""
-    clips, weights = data / "clips", data / "detector" / "yolox_nano.onnx"
-    squares = backgrounds(clips, weights)
-    spins = load_spins(data / "spins", load_detector("yolox", weights, floor=0.1))[0]
-    for name, folder, views, seeds in (
-        ("ETH-80 toy cars, eye level", "eth80_cars", load_eth80(data / "eth80_cars"), SEEDS),
-        ("spins", "spins", spins, SEEDS[:1]),
-    ):
-        runs = []
-        for seed in seeds:
-            crops = composite(views, squares, seed)
-            pairs = zip(crops.pictures, crops.boxes, strict=True)
-            masks = np.stack([segment(picture, box).mask for picture, box in pairs])
-            runs.append(embedder.embed(crops.pictures, masks))
-        version = f"{folder_version(data / folder)}+clips-{folder_version(clips)}"
-        numbers = ",".join(map(str, seeds))
-        yield Pool(f"{name}, composited", version, numbers, views, runs, views.identities, None)
+def eth80_pool(data: Path, embedder: Embedder) -> Pool:
+    """ETH-80 on textured backgrounds."""
+    clips, views = data / "clips", load_eth80(data / "eth80_cars")
+    squares = backgrounds(clips, data / "detector" / "yolox_nano.onnx")
+    runs = []
+    for seed in SEEDS:
+        crops = composite(views, squares, seed)
+        pairs = zip(crops.pictures, crops.boxes, strict=True)
+        masks = np.stack([segment(picture, box).mask for picture, box in pairs])
+        runs.append(embedder.embed(crops.pictures, masks))
+    version = f"{folder_version(data / 'eth80_cars')}+clips-{folder_version(clips)}"
+    seeds = ",".join(map(str, SEEDS))
+    name = "ETH-80 toy cars, eye level, composited"
+    return Pool(name, version, seeds, views, runs, views.identities, None)
 
 
 def windows(pool: Pool, window_ms: int) -> NDArray[np.int64]:
-    """[3, N]: the crops before, at and after each; on a turntable by azimuth."""
+    """[3, N]: the crops before, at and after each; where there is no time, by azimuth."""
     if pool.times is not None:
         return window_rows(pool.clips, pool.times, window_ms)
     azimuths, rows = pool.views.azimuths, np.tile(np.arange(len(pool.clips)), (3, 1))
@@ -192,11 +185,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--st-alex", type=Path, required=True, help="alex_shift_tolerant.pth")
     parser.add_argument("--azimuth", type=Path, required=True, help="car-azimuth.safetensors")
+    parser.add_argument("--only", choices=("video", "eth80"), help="keeps the other's rows")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("docs/results/front-and-rear.json"))
     arguments = parser.parse_args()
     embedder = load_embedder("st-alex", arguments.st_alex, azimuth=arguments.azimuth)
-    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    kept = (
+        json.loads(arguments.out.read_text())["rows"]
+        if arguments.only and arguments.out.exists()
+        else []
+    )
+    rows = {(entry["dataset"], entry["method"], entry["metric"]): entry for entry in kept}
 
     def add(pool: Pool, window_ms: int) -> None:
         for method, metric, value in measure(pool, window_ms):
@@ -215,15 +214,16 @@ def main() -> None:
         write(arguments.out, list(rows.values()))
 
     folder, processes = arguments.folder, arguments.processes
-    some = models_of("car", "validation")[:VALIDATION_CARS]
-    validation = rendered_pool(folder, "validation", some, processes, embedder)
-    for window_ms in WINDOWS_MS:
-        add(validation, window_ms)
-    chosen = choose_window(validation)
-    print(f"window: {chosen} ms", flush=True)
-    add(rendered_pool(folder, "test", models_of("car", "test"), processes, embedder), chosen)
-    for pool in composited_pools(arguments.data, embedder):
-        add(pool, chosen)
+    if arguments.only != "eth80":
+        some = models_of("car", "validation")[:VALIDATION_CARS]
+        validation = rendered_pool(folder, "validation", some, processes, embedder)
+        for window_ms in WINDOWS_MS:
+            add(validation, window_ms)
+        chosen = choose_window(validation)
+        print(f"window: {chosen} ms", flush=True)
+        add(rendered_pool(folder, "test", models_of("car", "test"), processes, embedder), chosen)
+    if arguments.only != "video":
+        add(eth80_pool(arguments.data, embedder), 0)
 
 
 if __name__ == "__main__":
