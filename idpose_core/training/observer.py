@@ -93,9 +93,9 @@ class Observer:
         self._trainer.check_finite()
         if self._world.leads:
             score = self._score_held_out()
-            self._journal.write(step, {} if score is None else {"held_out/d": score})
             # First: a run that goes on drops lines after its checkpoint, but misses lost ones.
             with self._unimportant():
+                self._journal.write(step, {} if score is None else {"held_out/d": score})
                 self._journal.flush()
             state = {
                 "trainer": self._trainer.state_dict(),

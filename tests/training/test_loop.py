@@ -16,6 +16,7 @@ import torch
 from flows.train import train_dataset
 from idpose_core.methods.identity_pose import VERSION
 from idpose_core.settings import ConfigError
+from idpose_core.training import journal
 from idpose_core.training.checkpoints import CheckpointError
 from idpose_core.training.config import TrainingConfig, resolve
 from idpose_core.training.data import EmptySplitError
@@ -324,6 +325,7 @@ def test_what_cannot_be_drawn_or_recorded_does_not_end_a_training(
         replace(self, path, data)
 
     monkeypatch.setattr(Store, "replace", full)
+    monkeypatch.setattr(journal, "_SECONDS_BETWEEN_WRITES", -1.0)  # as on a slow machine
     said: list[str] = []
     done = train_dataset(str(tmp_path), "cars", overrides=SETTINGS, say=said.append)
     assert done is not None and done.model is not None and undisturbed[1].model is not None
