@@ -25,6 +25,28 @@ def test_an_unchanged_rebuild_computes_nothing(
     assert len(Store(built[1]).list("datasets/box-cars/log")) == 1
 
 
+def test_every_line_of_the_log_says_which_run_video_and_clip(
+    built: tuple[dict[str, Any], Path],
+) -> None:
+    store = Store(built[1])
+    manifest = read_manifest(store, "box-cars")
+    names = {
+        table: {row[f"{table[:-1]}_id"] for row in read_table(store, manifest, table).to_pylist()}
+        for table in ("videos", "clips")
+    }
+    [path] = (built[1] / "logs").iterdir()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {line["run"] for line in lines} == {path.stem}
+    for line in lines:
+        if line["stage"] == "fetch":  # the id of a file is its content's, known after this
+            assert line["source_uri"]
+        else:
+            assert line["video_id"] in names["videos"], line
+        if line["stage"] in ("crop", "mask", "embed"):
+            assert line["clip_id"] in names["clips"], line
+    assert {line["stage"] for line in lines} >= {"fetch", "crop", "embed"}
+
+
 def test_workers_shards_order_and_hash_seed_do_not_enter(
     videos: Path, built: tuple[dict[str, Any], Path], tmp_path: Path
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import math
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from idpose_core.instances.boxes import Box
 from idpose_core.video.annotations import COLUMNS, Annotations, AnnotationTrack, read_annotations
+from tests.benchmarks import full_size_table
 
 HEADER = ",".join(COLUMNS)
 GOOD = "vid,1000,23,car,0,present,0.1,0.5,0.2,0.6"
@@ -283,29 +283,9 @@ def test_real_table(real_data: Path) -> None:
 @pytest.mark.slow
 def test_memory_of_a_full_table(tmp_path: Path) -> None:
     """5.6 million rows, the size of the official training table, in under 500 MB."""
-    import subprocess
-    import sys
-
-    path = tmp_path / "boxes.csv"
-    with path.open("w") as file:
-        for i in range(5_600_000):
-            segment, second = divmod(i, 15)
-            file.write(
-                f"video{segment // 2:06},{1000 * second},{segment % 24},class{segment % 24},"
-                f"{segment % 2},present,0.{i % 400:03},0.{500 + i % 400},0.25,0.75\n"
-            )
-    script = (
-        "import resource, sys; from idpose_core.video.annotations import read_annotations\n"
-        "wanted = None if sys.argv[2] == 'all' else {sys.argv[2]}\n"
-        "table = read_annotations(sys.argv[1], classes=wanted)\n"
-        "print(table.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
-    )
-    for wanted, megabytes in (("class3", 150), ("all", 500)):
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(path), wanted],
-            capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],
-        )  # fmt: skip
-        rows, used = map(int, done.stdout.split())
-        assert rows == 5_600_000
-        assert used < megabytes
-        assert math.isfinite(used)
+    table = full_size_table.write_table(tmp_path / "boxes.csv.gz")
+    for wanted, megabytes in ((full_size_table.PAPER, 150), ("all", 500)):
+        found = full_size_table.read(table, wanted)
+        assert found.output.split() == [str(full_size_table.ROWS), "0"]
+        assert found.megabytes < megabytes
+    assert full_size_table.plan(table, full_size_table.PAPER).megabytes < 500
