@@ -90,7 +90,7 @@ class DownloadVideos(RowStage):
     avoid: tuple[str, ...] = ()
 
     name: ClassVar[str] = "download"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: a stream without time stamps is refused
     shard_rows: ClassVar[int] = 16
     columns: ClassVar[pa.Schema] = pa.schema(
         [

@@ -26,7 +26,7 @@ class FetchFolder(RowStage):
     """
 
     name: ClassVar[str] = "fetch"
-    version: ClassVar[int] = 2  # 2: frames that FFmpeg refuses are too large, not damaged
+    version: ClassVar[int] = 3  # 3: a stream without time stamps is refused
     shard_rows: ClassVar[int] = 16
     columns: ClassVar[pa.Schema] = pa.schema(
         [

@@ -220,12 +220,18 @@ def inspect(path: str) -> tuple[VideoInfo, Orientation]:
 
     Raises:
         Unusable: For every file that cannot be used: see ``open_container``, ``video_stream`` and
-            ``first_frame``.
+            ``first_frame``; DECODE_FAILED for frames that have no time stamps.
     """
     with open_container(path) as container:
         stream = video_stream(container)
         frame = first_frame(container, stream)
         check_size(frame.width, frame.height)
+        if frame.pts is None:
+            raise Unusable(
+                Status.DECODE_FAILED,
+                f"its frames have no time stamps ({container.format.name}): a raw stream is to be "
+                "put into a container, as mp4, first",
+            )
         turned = orientation(frame)
         width, height = frame.width, frame.height
         info = VideoInfo(

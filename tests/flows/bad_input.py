@@ -108,6 +108,7 @@ FILES: dict[str, tuple[Callable[[Path, str], None], str | None]] = {
     "60000.gif": (_screen(60000, 60000), "frame_too_large"),
     "16384-png.mov": (lambda f, n: write_grey(f / n, "png", 16384) and None, "frame_too_large"),
     "16384-h264.mov": (lambda f, n: write_grey(f / n, "h264", 16384) and None, "frame_too_large"),
+    "raw.h264": (lambda f, n: _video(f, n, container="h264"), "decode_failed"),
     "av1.mkv": (lambda f, n: _video(f, n, codec="libsvtav1"), SEEN),
     "vp9.webm": (lambda f, n: _video(f, n, codec="libvpx-vp9"), SEEN),
     "turned.mp4": (lambda f, n: _video(f, n, rotation=90), SEEN),
