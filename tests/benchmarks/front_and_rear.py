@@ -18,7 +18,6 @@ cars turning the same way: that order is known there, and a stranger's pictures 
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,30 +27,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from idpose_core.datasets.rendered.detector import read_frames
 from idpose_core.datasets.rendered.splits import models_of
-from idpose_core.datasets.rendered.videos import WORLD_VERSION, write_rendered_videos
+from idpose_core.datasets.rendered.videos import WORLD_VERSION
 from idpose_core.pose.azimuth import BINS
 from idpose_core.pose.embedding import Embedder, load_embedder
-from idpose_core.pose.masks import segment
 from idpose_core.pose.neighbours import nearest_in_other_videos, window_rows
-from tests.benchmarks.retrieval import (
-    STEP_DEG,
-    Views,
-    backgrounds,
-    composite,
-    folder_version,
-    hits,
-    interval,
-    opposites,
-    public_arguments,
-    row,
-    write,
-)
-from tests.benchmarks.retrieval_eth80 import SEEDS, load_eth80
-from tests.benchmarks.retrieval_rendered import SEED, crops_of_frame
+from tests.benchmarks import retrieval
+from tests.benchmarks.retrieval import SEEDS, STEP_DEG, Views, hits, interval, opposites
+from tests.benchmarks.retrieval_eth80 import load_eth80
+from tests.benchmarks.retrieval_rendered import SEED, video_crops, video_views
 
-FRAMES_A_SECOND = 3
 VALIDATION_CARS = 10
 WINDOWS_MS = (333, 667, 1000)  # one, two and three frames
 PLAIN, AZIMUTH, WINDOW, BOTH = "plain nearest neighbour", "azimuth", "window", "azimuth + window"
@@ -82,39 +67,29 @@ def rendered_pool(
     folder: Path, split: str, models: Sequence[int], processes: int, embedder: Embedder
 ) -> Pool:
     """Frames of rendered cars."""
-    write_rendered_videos(
-        folder / split, models=models, scenes_per_model=1, seconds=4.0, fps=FRAMES_A_SECOND,
-        seed=SEED, processes=processes,
-    )  # fmt: skip
-    crops, clips, times = [], [], []
-    for frame in read_frames(folder / split):
-        for crop in crops_of_frame(frame):
-            crops.append(crop)
-            clips.append(f"{frame.video}/{crop[2]}")
-            times.append(frame.timestamp_ms)
-    pictures, masks, identities, azimuths = zip(*crops, strict=True)
+    crops = list(video_crops(folder / split, models, processes))
+    views = video_views(crops)
     return Pool(
         f"rendered cars, video, {len(models)} {split} cars",
         f"world {WORLD_VERSION}",
         str(SEED),
-        Views(list(pictures), list(masks), np.array(identities), np.array(azimuths)),
-        [embedder.embed(np.stack(pictures), np.stack(masks))],
-        np.array(clips),
-        np.array(times),
+        views,
+        [embedder.embed(np.stack(views.pictures), np.stack(views.masks))],
+        np.array([f"{crop.video}/{crop.model}" for crop in crops]),
+        np.array([crop.time for crop in crops]),
     )
 
 
 def eth80_pool(data: Path, embedder: Embedder) -> Pool:
     """ETH-80 on textured backgrounds."""
-    clips, views = data / "clips", load_eth80(data / "eth80_cars")
-    squares = backgrounds(clips, data / "detector" / "yolox_nano.onnx")
+    views = load_eth80(data / "eth80_cars")
+    squares = retrieval.backgrounds(data)
     runs = []
     for seed in SEEDS:
-        crops = composite(views, squares, seed)
-        pairs = zip(crops.pictures, crops.boxes, strict=True)
-        masks = np.stack([segment(picture, box).mask for picture, box in pairs])
+        crops = retrieval.composite(views, squares, seed)
+        masks = np.stack([found.mask for found in retrieval.own_masks(crops)])
         runs.append(embedder.embed(crops.pictures, masks))
-    version = f"{folder_version(data / 'eth80_cars')}+clips-{folder_version(clips)}"
+    version = retrieval.composited_version(data, "eth80_cars")
     seeds = ",".join(map(str, SEEDS))
     name = "ETH-80 toy cars, eye level, composited"
     return Pool(name, version, seeds, views, runs, views.identities, None)
@@ -180,14 +155,11 @@ def choose_window(pool: Pool) -> int:
 
 def main() -> None:
     """Measure and write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--st-alex", type=Path, required=True, help="alex_shift_tolerant.pth")
+    parser = retrieval.benchmark_parser(
+        __doc__, "front-and-rear.json", "folder", "--data", "--st-alex", "--processes"
+    )
     parser.add_argument("--azimuth", type=Path, required=True, help="car-azimuth.safetensors")
     parser.add_argument("--only", choices=("video", "eth80"), help="keeps the other's rows")
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/front-and-rear.json"))
     arguments = parser.parse_args()
     embedder = load_embedder("st-alex", arguments.st_alex, azimuth=arguments.azimuth)
     kept = (
@@ -200,7 +172,7 @@ def main() -> None:
     def add(pool: Pool, window_ms: int) -> None:
         for method, metric, value in measure(pool, window_ms):
             print(f"{pool.name:42} {method:34} {metric:52} {value[0]:6.3f}", flush=True)
-            rows[pool.name, method, metric] = row(
+            rows[pool.name, method, metric] = retrieval.row(
                 pool.name,
                 pool.version,
                 method,
@@ -209,9 +181,9 @@ def main() -> None:
                 seed=pool.seed,
                 n=len(pool.views.azimuths),
                 budget="",
-                command=f"python -m tests.benchmarks.front_and_rear {public_arguments()}",
+                command=f"python -m tests.benchmarks.front_and_rear {retrieval.public_arguments()}",
             )
-        write(arguments.out, list(rows.values()))
+        retrieval.write(arguments.out, list(rows.values()))
 
     folder, processes = arguments.folder, arguments.processes
     if arguments.only != "eth80":

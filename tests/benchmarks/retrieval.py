@@ -1,14 +1,16 @@
-"""What the two retrieval measurements share: composites, hits, intervals, rows of docs/results."""
+"""What the retrieval measurements share: features, composites, hits, intervals, result rows."""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +23,9 @@ from numpy.typing import NDArray
 
 from idpose_core.instances.boxes import Box
 from idpose_core.instances.cropping import crop_square
-from idpose_core.instances.detectors import load_detector
+from idpose_core.instances.detectors import Detector, load_detector
+from idpose_core.pose.embedding import Embedder, Masking, load_embedder
+from idpose_core.pose.masks import Segmentation, segment
 from idpose_core.pose.pretext import train_rotnet
 
 SIZE = 160  # side of the pictures
@@ -31,6 +35,32 @@ JITTER = 0.06  # a detector's box is off by up to this share of its side, each e
 TEXTURE = 5.0  # least mean gradient of a background, in grey levels a pixel
 VEHICLES = frozenset({"car", "bus", "truck"})
 RESAMPLES = 10_000
+SEEDS = (200, 201, 202)  # of composites; the masks' constants were chosen on others
+DEFAULT = "st-alex/conv4+silhouette"  # docs/decisions/pose-embedder-default.md
+OWN, NONE = "composited, own masks", "composited, no mask"
+PAIRS = (  # compared view by view, both on the same composites
+    (DEFAULT, (NONE, "st-alex/conv4")),
+    ("st-alex/conv4", (NONE, "st-alex/conv4")),
+    (DEFAULT, (OWN, "random-alexnet/conv4")),
+    (DEFAULT, (OWN, "random-alexnet/conv4+silhouette")),
+    ("st-alex/conv4", (OWN, "random-alexnet/conv4")),
+    (DEFAULT, (OWN, "silhouette")),
+    (DEFAULT, (OWN, "grey-pixels")),
+    (DEFAULT, (OWN, "st-alex/conv2+silhouette")),
+    (DEFAULT, (OWN, "st-alex/conv4+silhouette, not aligned, background kept")),
+)
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "folder": {"type": Path, "help": "of rendered videos; what is missing there is rendered"},
+    "--processes": {"type": int, "default": 1, "help": "that render"},
+    "--data": {"type": Path, "required": True, "help": "folder of real test data"},
+    "--st-alex": {"type": Path, "required": True, "help": "alex_shift_tolerant.pth"},
+    "--rotnet-steps": {"type": int, "default": 0, "help": "train RotNet on the clips"},
+}
+Found = dict[tuple[str, str], list[NDArray[np.float64]]]
+"""Of a form of the pictures and a feature: ``distances``, once for each seed."""
+Value = tuple[float, float | None, float | None]
+"""With the interval's ends where there is one."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +89,26 @@ class Crops:
     boxes: list[tuple[float, float, float, float]]
 
 
-def backgrounds(clips: Path, detector_weights: Path, seed: int = 0) -> NDArray[np.uint8]:
+def benchmark_parser(doc: str | None, out: str, *names: str) -> argparse.ArgumentParser:
+    """Those of ``ARGUMENTS`` that are named, and ``--out``: a file in docs/results."""
+    parser = argparse.ArgumentParser(description=doc)
+    for name in names:
+        parser.add_argument(name, **ARGUMENTS[name])
+    parser.add_argument("--out", type=Path, default=Path("docs/results") / out)
+    return parser
+
+
+def vehicle_detector(data: Path, floor: float = 0.1) -> Detector:
+    """YOLOX-nano of the folder of real test data."""
+    return load_detector("yolox", data / "detector" / "yolox_nano.onnx", floor=floor)
+
+
+def backgrounds(data: Path, seed: int = 0) -> NDArray[np.uint8]:
     """Textured squares of the clips' frames without vehicles, uint8 [N, 160, 160, 3]."""
-    detector = load_detector("yolox", detector_weights, floor=0.1)
+    detector = vehicle_detector(data)
     draws = np.random.default_rng(seed)
     squares = []
-    for path in sorted(clips.glob("*.mp4")):
+    for path in sorted((data / "clips").glob("*.mp4")):
         with av.open(str(path)) as container:
             frames = [
                 frame.to_ndarray(format="rgb24")
@@ -146,11 +190,17 @@ def _jitter_colours(picture: Any, draws: np.random.Generator) -> Any:
     return np.clip((grey + (picture - grey) * saturation) * gain * channels + offset, 0, 255)
 
 
-def vehicle_crops(clips: Path, detector_weights: Path, threshold: float = 0.4) -> Any:
+def own_masks(crops: Crops) -> list[Segmentation]:
+    """What GrabCut finds from the boxes."""
+    pairs = zip(crops.pictures, crops.boxes, strict=True)
+    return [segment(picture, box) for picture, box in pairs]
+
+
+def vehicle_crops(data: Path, threshold: float = 0.4) -> Any:
     """Square crops of the vehicles of the clips, uint8 [N, 160, 160, 3], every 12th frame."""
-    detector = load_detector("yolox", detector_weights, floor=threshold)
+    detector = vehicle_detector(data, threshold)
     crops = []
-    for path in sorted(clips.glob("*.mp4")):
+    for path in sorted((data / "clips").glob("*.mp4")):
         with av.open(str(path)) as container:
             for index, frame in enumerate(container.decode(video=0)):
                 if index % 12:
@@ -163,9 +213,9 @@ def vehicle_crops(clips: Path, detector_weights: Path, threshold: float = 0.4) -
     return np.stack(crops)
 
 
-def train_own_rotnet(clips: Path, detector_weights: Path, steps: int, destination: Path) -> Path:
+def train_own_rotnet(data: Path, steps: int, destination: Path) -> Path:
     """RotNet by its pretext task on the vehicles of the clips; no ETH-80 picture, no spin."""
-    crops = vehicle_crops(clips, detector_weights)
+    crops = vehicle_crops(data)
     trained = train_rotnet(
         crops, destination, steps=steps, batch_size=16, input_size=128, learning_rate=0.02, seed=0
     )
@@ -175,6 +225,70 @@ def train_own_rotnet(clips: Path, detector_weights: Path, steps: int, destinatio
         flush=True,
     )
     return trained.path
+
+
+def both_embedders(
+    data: Path, st_alex: Path, rotnet_steps: int
+) -> tuple[dict[str, Embedder], dict[str, Embedder]]:
+    """``masked_embedders`` and ``unmasked_embedders``, with RotNet where it is to be trained."""
+    with tempfile.TemporaryDirectory() as folder:
+        destination = Path(folder) / "rotnet.safetensors"
+        rotnet = train_own_rotnet(data, rotnet_steps, destination) if rotnet_steps else None
+        return masked_embedders(st_alex, rotnet), unmasked_embedders(st_alex, rotnet)
+
+
+def masked_embedders(st_alex: Path, rotnet: Path | None) -> dict[str, Embedder]:
+    """Features that a mask restricts to the object, by the name of their row."""
+    features_only = Masking(align=False, grey_background=False)
+    unaligned = Masking(align=False)
+    embedders = {
+        "st-alex/conv4+silhouette": load_embedder("st-alex", st_alex),
+        "st-alex/conv4": load_embedder("st-alex", st_alex, silhouette=False),
+        "st-alex/conv4, not aligned": load_embedder(
+            "st-alex", st_alex, silhouette=False, masking=unaligned
+        ),
+        "st-alex/conv4+silhouette, not aligned, background kept": load_embedder(
+            "st-alex", st_alex, masking=features_only
+        ),
+        "st-alex/conv3+silhouette": load_embedder("st-alex", st_alex, layer="conv3"),
+        "st-alex/conv2+silhouette": load_embedder("st-alex", st_alex, layer="conv2"),
+        "random-alexnet/conv4": load_embedder("random-alexnet", silhouette=False),
+        "random-alexnet/conv4+silhouette": load_embedder("random-alexnet"),
+        "grey-pixels": load_embedder("grey-pixels", silhouette=False),
+        "silhouette": load_embedder("silhouette"),
+    }
+    if rotnet is not None:
+        embedders["rotnet-own-pretext/conv4"] = load_embedder("rotnet", rotnet, silhouette=False)
+        embedders["rotnet-own-pretext/conv4+silhouette"] = load_embedder("rotnet", rotnet)
+    return embedders
+
+
+def unmasked_embedders(st_alex: Path, rotnet: Path | None) -> dict[str, Embedder]:
+    """The same features without a mask; a silhouette is not to be had there."""
+    plain: dict[str, Any] = {"masked": False, "silhouette": False, "normalise_cells": True}
+    embedders = {
+        "st-alex/conv4": load_embedder("st-alex", st_alex, **plain),
+        "st-alex/conv2": load_embedder("st-alex", st_alex, layer="conv2", **plain),
+        "random-alexnet/conv4": load_embedder("random-alexnet", **plain),
+        "grey-pixels": load_embedder("grey-pixels", **plain),
+    }
+    if rotnet is not None:
+        embedders["rotnet-own-pretext/conv4"] = load_embedder("rotnet", rotnet, **plain)
+    return embedders
+
+
+def measure(
+    found: Found,
+    views: Views,
+    form: str,
+    embedders: dict[str, Embedder],
+    pictures: NDArray[np.uint8],
+    masks: NDArray[np.bool_] | None,
+) -> None:
+    """Add the distances of every feature of these pictures, and print its hits."""
+    for name, embedder in embedders.items():
+        found.setdefault((form, name), []).append(distances(embedder.embed(pictures, masks), views))
+        print(f"{form:28s} {name:56s} {hits(found[form, name][-1]).mean():.3f}", flush=True)
 
 
 def distances(features: NDArray[np.float16], views: Views) -> NDArray[np.float64]:
@@ -223,12 +337,40 @@ def interval(
     return float(per_view.mean()), float(low), float(high)
 
 
+def scored(
+    found: Found, views: Views, chosen: NDArray[np.bool_] | None = None
+) -> Iterator[tuple[str, str, Value, str]]:
+    """Method, metric, value and seeds: what every feature hits and confuses, and ``PAIRS``.
+
+    Args:
+        found: Of :func:`measure`.
+        views: All of them.
+        chosen: bool [N], the views that count; their neighbours are those among all. None = all.
+    """
+    chosen = np.ones(len(views.identities), np.bool_) if chosen is None else chosen
+    identities = views.identities[chosen]
+
+    def value(runs: list[NDArray[np.float64]]) -> tuple[Value, str]:
+        mean, low, high = interval(np.stack(runs)[:, chosen], identities)
+        seeds = ",".join(map(str, SEEDS)) if len(runs) > 1 else "none"
+        few = len(np.unique(identities)) < 3  # too few objects to draw from
+        return (mean, None, None) if few else (mean, low, high), seeds
+
+    for (form, name), runs in found.items():
+        yield name, f"hit within 22.5 deg: {form}", *value([hits(run) for run in runs])
+        yield name, f"confused by 180 deg: {form}", *value([opposites(run) for run in runs])
+    for name, (form, other) in PAIRS:
+        both = zip(found[OWN, name], found[form, other], strict=True)
+        difference = value([hits(first) - hits(second) for first, second in both])
+        yield name, f"paired difference of hits (own masks) minus {other} ({form})", *difference
+
+
 def row(
     dataset: str,
     version: str,
     method: str,
     metric: str,
-    value: tuple[float, float | None, float | None],
+    value: Value,
     *,
     seed: str,
     n: int,
@@ -268,6 +410,11 @@ def public_arguments() -> str:
         place = sys.argv[1:].index("--out") + 1
         shown[place] = f"docs/results/{shown[place]}"
     return shlex.join(shown)
+
+
+def composited_version(data: Path, folder: str) -> str:
+    """Version of pictures of ``data / folder`` on backgrounds of the clips."""
+    return f"{folder_version(data / folder)}+clips-{folder_version(data / 'clips')}"
 
 
 def folder_version(folder: Path) -> str:

@@ -11,16 +11,15 @@ NMI: normalised mutual information of 24 pose clusters with 24 bins of azimuth.
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from idpose_core.datasets.rendered.detector import TruthfulFrame, read_frames
+from idpose_core.datasets.rendered.detector import read_frames
 from idpose_core.datasets.rendered.splits import models_of
 from idpose_core.datasets.rendered.truth import box_of_row
 from idpose_core.datasets.rendered.videos import WORLD_VERSION, write_rendered_videos
@@ -29,20 +28,18 @@ from idpose_core.instances.cropping import crop_square
 from idpose_core.pose.embedding import Embedder
 from idpose_core.pose.masks import find_mask
 from idpose_core.pose.space import assign, fit_pose_space, project
+from tests.benchmarks import retrieval
 from tests.benchmarks.retrieval import (
     CONTEXT,
     SIZE,
+    Value,
     Views,
-    chance,
     distances,
     hits,
     interval,
     opposites,
-    public_arguments,
     row,
-    write,
 )
-from tests.benchmarks.retrieval_eth80 import masked_embedders, unmasked_embedders
 
 KEPT = (  # of the features that ETH-80 told apart
     "st-alex/conv4+silhouette",
@@ -59,7 +56,22 @@ CLUSTERS = 24
 LEAST_SIDE, LEAST_VISIBLE = 40, 0.7
 SEED = 2000  # of the videos: no other world has it
 PLAIN, MASKED = "no mask", "masked"
-Row = tuple[str, str, tuple[float, float | None, float | None]]
+FRAMES_A_SECOND = 3
+Row = tuple[str, str, Value]
+
+
+class VideoCrop(NamedTuple):
+    """A crop around the true box, its mask as GrabCut finds it, and its truth.
+
+    The azimuth is in degrees, the time in milliseconds.
+    """
+
+    picture: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    model: int
+    azimuth: float
+    video: str
+    time: int
 
 
 def multi_view() -> Views:
@@ -74,29 +86,29 @@ def multi_view() -> Views:
     )
 
 
-def video(folder: Path, processes: int) -> Views:
-    """Crops from videos around the true boxes, with the masks that GrabCut finds."""
-    models = [*models_of("car", "validation"), *models_of("car", "test")]
+def video_crops(folder: Path, models: Sequence[int], processes: int) -> Iterator[VideoCrop]:
+    """Every object that is large and clear enough, of a video of each model below the folder."""
     write_rendered_videos(
-        folder, models=models, scenes_per_model=1, seconds=4.0, fps=3, seed=SEED,
+        folder, models=models, scenes_per_model=1, seconds=4.0, fps=FRAMES_A_SECOND, seed=SEED,
         processes=processes,
     )  # fmt: skip
-    found = [crop for frame in read_frames(folder) for crop in crops_of_frame(frame)]
-    pictures, masks, identities, azimuths = zip(*found, strict=True)
+    for frame in read_frames(folder):
+        height, width = frame.image.shape[:2]
+        for seen in frame.wanted:
+            box = box_of_row(seen)
+            side = min((box.xmax - box.xmin) * width, (box.ymax - box.ymin) * height)
+            if side < LEAST_SIDE or seen["visible_share"] < LEAST_VISIBLE:
+                continue
+            picture, transform = crop_square(frame.image, box, size=SIZE, scale=CONTEXT)
+            mask = find_mask(picture, transform.box_to_crop(box, width, height))
+            truth = seen["model"], seen["azimuth_deg"]
+            yield VideoCrop(picture, mask, *truth, frame.video, frame.timestamp_ms)
+
+
+def video_views(crops: Sequence[VideoCrop]) -> Views:
+    """The same as views."""
+    pictures, masks, identities, azimuths, _, _ = zip(*crops, strict=True)
     return Views(list(pictures), list(masks), np.array(identities), np.array(azimuths))
-
-
-def crops_of_frame(frame: TruthfulFrame) -> Iterator[tuple[Any, Any, int, float]]:
-    """Picture, found mask, model and azimuth of every object that is large and clear enough."""
-    height, width = frame.image.shape[:2]
-    for seen in frame.wanted:
-        box = box_of_row(seen)
-        side = min((box.xmax - box.xmin) * width, (box.ymax - box.ymin) * height)
-        if side < LEAST_SIDE or seen["visible_share"] < LEAST_VISIBLE:
-            continue
-        picture, transform = crop_square(frame.image, box, size=SIZE, scale=CONTEXT)
-        mask = find_mask(picture, transform.box_to_crop(box, width, height))
-        yield picture, mask, seen["model"], seen["azimuth_deg"]
 
 
 def clusters_against_azimuth(features: NDArray[np.float16], views: Views) -> float:
@@ -134,7 +146,7 @@ def measure(form: str, views: Views, ways: dict[str, dict[str, Embedder]]) -> It
             agreement = clusters_against_azimuth(features, views)
             yield name, f"NMI of {CLUSTERS} clusters: {way}", (agreement, None, None)
             print(f"{form:10} {way:8} {name:36} {hits(found).mean():.3f}", flush=True)
-    yield "chance", "hit within 22.5 deg", (chance(views), None, None)
+    yield "chance", "hit within 22.5 deg", (retrieval.chance(views), None, None)
     for name in KEPT:
         pairs = [(MASKED, other) for other in REFERENCES if other != name]
         for way, other in [*pairs, (PLAIN, name)]:
@@ -146,19 +158,19 @@ def measure(form: str, views: Views, ways: dict[str, dict[str, Embedder]]) -> It
 
 def main() -> None:
     """Measure and write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--st-alex", type=Path, required=True, help="alex_shift_tolerant.pth")
+    parser = retrieval.benchmark_parser(
+        __doc__, "retrieval-rendered.json", "folder", "--st-alex", "--processes"
+    )
     parser.add_argument("--rotnet", type=Path, required=True, help="of pretext.train_rotnet")
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/retrieval-rendered.json"))
     arguments = parser.parse_args()
     began = time.monotonic()
     ways = {
-        PLAIN: unmasked_embedders(arguments.st_alex, arguments.rotnet),
-        MASKED: masked_embedders(arguments.st_alex, arguments.rotnet),
+        PLAIN: retrieval.unmasked_embedders(arguments.st_alex, arguments.rotnet),
+        MASKED: retrieval.masked_embedders(arguments.st_alex, arguments.rotnet),
     }
-    forms = {"multi-view": multi_view(), "video": video(arguments.folder, arguments.processes)}
+    models = [*models_of("car", "validation"), *models_of("car", "test")]
+    crops = list(video_crops(arguments.folder, models, arguments.processes))
+    forms = {"multi-view": multi_view(), "video": video_views(crops)}
     rows = [
         row(
             f"rendered cars, {form}",
@@ -169,13 +181,13 @@ def main() -> None:
             seed=str(SEED),
             n=len(views.pictures),
             budget="",
-            command=f"python -m tests.benchmarks.retrieval_rendered {public_arguments()}",
+            command=f"python -m tests.benchmarks.retrieval_rendered {retrieval.public_arguments()}",
         )
         for form, views in forms.items()
         for name, metric, value in measure(form, views, ways)
     ]
     budget = f"{round(time.monotonic() - began)} s"
-    write(arguments.out, [{**entry, "budget": budget} for entry in rows])
+    retrieval.write(arguments.out, [{**entry, "budget": budget} for entry in rows])
 
 
 if __name__ == "__main__":

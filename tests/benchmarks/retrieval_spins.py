@@ -1,7 +1,7 @@
 """How well do pose features retrieve pose: five full-size cars photographed or rendered all around.
 
     python -m tests.benchmarks.retrieval_spins --data DIR --st-alex FILE \
-        --out docs/results/retrieval-spins.json [--rotnet-steps 80]
+        [--rotnet-steps 80] [--out docs/results/retrieval-spins.json]
 
 The protocol of retrieval_eth80, on realistic pictures. One car looks like real photographs, two
 may be either, two are computer graphics: each group has rows of its own, the neighbours always
@@ -11,43 +11,32 @@ that GrabCut found on the published pictures, four of which have a plain white b
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from idpose_core.instances.cropping import crop_square
-from idpose_core.instances.detectors import Detector, load_detector
-from idpose_core.pose.embedding import Embedder
+from idpose_core.instances.detectors import Detector
 from idpose_core.pose.masks import segment
+from tests.benchmarks import retrieval
 from tests.benchmarks.retrieval import (
     CONTEXT,
+    NONE,
+    OWN,
+    SEEDS,
     SIZE,
     VEHICLES,
     Crops,
+    Found,
     Views,
-    backgrounds,
-    chance,
-    composite,
-    distances,
-    folder_version,
-    hits,
-    interval,
-    opposites,
-    public_arguments,
     row,
-    train_own_rotnet,
-    write,
 )
-from tests.benchmarks.retrieval_eth80 import PAIRS, masked_embedders, unmasked_embedders
 
-SEEDS = (200, 201, 202)
 UNUSED = ("st-alex/conv4, not aligned", "st-alex/conv3+silhouette")  # told apart on ETH-80
 
 
@@ -113,106 +102,49 @@ def load_spins(folder: Path, detector: Detector) -> tuple[Views, Crops, list[str
 
 def main() -> None:
     """Measure and write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--st-alex", type=Path, required=True, help="alex_shift_tolerant.pth")
-    parser.add_argument("--rotnet-steps", type=int, default=0, help="train RotNet on the clips")
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
+    arguments = retrieval.benchmark_parser(
+        __doc__, "retrieval-spins.json", "--data", "--st-alex", "--rotnet-steps"
+    ).parse_args()
     started = time.monotonic()
-    clips, weights = arguments.data / "clips", arguments.data / "detector" / "yolox_nano.onnx"
-    detector = load_detector("yolox", weights, floor=0.1)
+    detector = retrieval.vehicle_detector(arguments.data)
     views, published, groups, missed = load_spins(arguments.data / "spins", detector)
-    squares = backgrounds(clips, weights)
-    with tempfile.TemporaryDirectory() as folder:
-        rotnet = None
-        if arguments.rotnet_steps:
-            destination = Path(folder) / "rotnet.safetensors"
-            rotnet = train_own_rotnet(clips, weights, arguments.rotnet_steps, destination)
-        masked = masked_embedders(arguments.st_alex, rotnet)
-        unmasked = unmasked_embedders(arguments.st_alex, rotnet)
+    squares = retrieval.backgrounds(arguments.data)
+    masked, unmasked = retrieval.both_embedders(
+        arguments.data, arguments.st_alex, arguments.rotnet_steps
+    )
     masked = {name: embedder for name, embedder in masked.items() if name not in UNUSED}
-    found: dict[tuple[str, str], list[NDArray[np.float64]]] = {}
-
-    def measure(form: str, embedders: dict[str, Embedder], pictures: Any, masks: Any) -> None:
-        for name, embedder in embedders.items():
-            features = embedder.embed(pictures, masks)
-            found.setdefault((form, name), []).append(distances(features, views))
-            print(f"{form:24s} {name:56s} {hits(found[form, name][-1]).mean():.3f}", flush=True)
+    found: Found = {}
+    measure = partial(retrieval.measure, found, views)
 
     measure("as published, no mask", unmasked, published.pictures, None)
     measure("as published, own masks", masked, published.pictures, published.masks)
     for seed in SEEDS:
-        crops = composite(views, squares, seed)
-        own = np.stack(
-            [
-                segment(picture, box).mask
-                for picture, box in zip(crops.pictures, crops.boxes, strict=True)
-            ]
-        )
-        measure("composited, no mask", unmasked, crops.pictures, None)
-        measure("composited, own masks", masked, crops.pictures, own)
-    version = f"{folder_version(arguments.data / 'spins')}+clips-{folder_version(clips)}"
-    budget = f"{round(time.monotonic() - started)} s"
-    write(arguments.out, _rows(found, views, groups, missed, version, budget))
+        crops = retrieval.composite(views, squares, seed)
+        own = np.stack([result.mask for result in retrieval.own_masks(crops)])
+        measure(NONE, unmasked, crops.pictures, None)
+        measure(OWN, masked, crops.pictures, own)
 
-
-def _rows(
-    found: dict[tuple[str, str], list[NDArray[np.float64]]],
-    views: Views,
-    groups: list[str],
-    missed: int,
-    version: str,
-    budget: str,
-) -> list[dict[str, Any]]:
-    command = f"python -m tests.benchmarks.retrieval_spins {public_arguments()}"
-    rows = []
+    entries = []
     for group in ("all", *sorted(set(groups))):
         chosen = np.array([group in ("all", own) for own in groups])
-        identities = views.identities[chosen]
-        dataset = f"spins ({group}; {len(np.unique(identities))} cars), {SIZE} px"
-
-        def add(
-            method: str,
-            metric: str,
-            runs: NDArray[np.float64],
-            dataset: str = dataset,
-            chosen: NDArray[np.bool_] = chosen,
-            identities: NDArray[np.int64] = identities,
-        ) -> None:
-            mean, low, high = interval(runs[:, chosen], identities)
-            few = len(np.unique(identities)) < 3  # too few cars to draw from
-            value = (mean, None if few else low, None if few else high)
-            seeds = ",".join(map(str, SEEDS)) if len(runs) > 1 else "none"
-            common: dict[str, Any] = {"n": int(chosen.sum()), "budget": budget, "command": command}
-            rows.append(row(dataset, version, method, metric, value, seed=seeds, **common))
-
-        for (form, name), runs in found.items():
-            add(name, f"hit within 22.5 deg: {form}", np.stack([hits(run) for run in runs]))
-            turned = np.stack([opposites(run) for run in runs])
-            add(name, f"confused by 180 deg: {form}", turned)
-        for name, (form, other) in PAIRS:
-            first = np.stack([hits(run) for run in found["composited, own masks", name]])
-            second = np.stack([hits(run) for run in found[form, other]])
-            add(
-                name,
-                f"paired difference of hits (own masks) minus {other} ({form})",
-                first - second,
-            )
-    plain = {"ci_low": None, "ci_high": None, "seed": "none"}
-    rows.append(
-        rows[0]
-        | plain
-        | {"method": "chance", "value": round(chance(views), 4)}
-        | {"metric": "hit within 22.5 deg"}
-    )
-    rows.append(
-        rows[0]
-        | plain
-        | {"method": "YOLOX-nano at 0.1", "value": missed}
-        | {"metric": "pictures without a detected vehicle, left out"}
-    )
-    return rows
+        dataset = f"spins ({group}; {len(np.unique(views.identities[chosen]))} cars), {SIZE} px"
+        scores = retrieval.scored(found, views, chosen)
+        entries += [(dataset, int(chosen.sum()), *entry) for entry in scores]
+    whole = entries[0][:2]
+    chance = (retrieval.chance(views), None, None)
+    entries.append((*whole, "chance", "hit within 22.5 deg", chance, "none"))
+    left_out = ("YOLOX-nano at 0.1", "pictures without a detected vehicle, left out")
+    entries.append((*whole, *left_out, (missed, None, None), "none"))
+    common = {
+        "version": retrieval.composited_version(arguments.data, "spins"),
+        "budget": f"{round(time.monotonic() - started)} s",
+        "command": f"python -m tests.benchmarks.retrieval_spins {retrieval.public_arguments()}",
+    }
+    rows = [
+        row(dataset, method=method, metric=metric, value=value, seed=seed, n=n, **common)
+        for dataset, n, method, metric, value, seed in entries
+    ]
+    retrieval.write(arguments.out, rows)
 
 
 if __name__ == "__main__":
