@@ -146,15 +146,19 @@ class Plan:
 
     @property
     def todo(self) -> list[tuple[Task, ...]]:
-        """The shards that have anything to compute."""
-        return [chunk for chunk in self.chunks if chunk]
+        """The shards that have anything to compute; those that only try again come last."""
+        return sorted(filter(None, self.chunks), key=_only_tries_again)
 
     @property
     def counts(self) -> dict[str, int]:
         """Shards computed, reused and retried; the three add up to the plan."""
-        retried = sum(1 for c in self.todo if all(task.attempt > 1 for task in c))
         todo = len(self.todo)
+        retried = sum(map(_only_tries_again, self.todo))
         return {"computed": todo - retried, "reused": len(self.chunks) - todo, "retried": retried}
+
+
+def _only_tries_again(tasks: Sequence[Task]) -> bool:
+    return all(task.attempt > 1 for task in tasks)
 
 
 def stage_folder(stage: str) -> str:

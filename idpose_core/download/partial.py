@@ -32,6 +32,8 @@ class Note:
         validator: Its ETag, or else its time of change; None where it cannot be continued.
         media: Name of the published file, once all is there.
         licence: Of the video, where its site names one.
+        failed: An earlier build was left without an answer for it, so that when it fails again that
+            says nothing about the source.
     """
 
     variant: str = ""
@@ -39,6 +41,7 @@ class Note:
     validator: str | None = None
     media: str | None = None
     licence: str | None = None
+    failed: bool = False
 
 
 class Partial:

@@ -136,6 +136,8 @@ class DownloadVideos(RowStage):
             except Unusable as unusable:
                 if not unusable.status.retryable:
                     remove_partial(path)
+                elif unusable.status in _NO_ANSWER:
+                    partial.describe(replace(partial.note, failed=True))
                 # What is kept of it names the video as the row does, without a key.
                 detail = unusable.detail.replace(location["url"], row["url"])
                 raise Unusable(unusable.status, detail) from unusable
@@ -145,7 +147,7 @@ class DownloadVideos(RowStage):
         """Fetch what is missing, patiently. Returns the note with the video's licence."""
         manner = self.manner
         budget = Budget(_budget_path(store, manner.budget), manner.pace)
-        failures, spent = 0, 0.0
+        failures, spent, failed_before = 0, 0.0, partial.note.failed
         while True:
             budget.acquire()
             before, began = partial.size, time.monotonic()
@@ -155,7 +157,7 @@ class DownloadVideos(RowStage):
                 return replace(partial.note, licence=licence)
             except Unusable as unusable:
                 spent += time.monotonic() - began
-                _tell(budget, unusable)
+                _tell(budget, unusable, failed_before)
                 failures = 0 if partial.size - before >= _PROGRESS else failures + 1
                 late = spent >= manner.limits.deadline_s
                 if not _try_again(unusable) or failures >= manner.tries or late:
@@ -241,12 +243,15 @@ def check_id(video_id: str, url: str) -> None:
         raise Unusable(Status.BAD_ID, f"not the name of a file: {video_id[:40]!r}")
 
 
-def _tell(budget: Budget, unusable: Unusable) -> None:
+def _tell(budget: Budget, unusable: Unusable, failed_before: bool) -> None:
     """Let all who ask the source know how it went."""
     if isinstance(unusable, Refused):
         budget.refused(unusable.retry_after_s)
     elif unusable.status in _NO_ANSWER:
-        budget.failed()
+        # A build that takes up what is left asks for many that fail again, one after the other: not
+        # a source that is down.
+        if not failed_before:
+            budget.failed()
     else:
         budget.served()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -255,6 +256,34 @@ def test_every_video_has_its_row_and_only_some_are_tried_again(
     found = dict(zip(names, again, strict=True))
     assert found["busy"].status is Status.OK
     assert (found["good"].attempt, found["missing"].attempt, found["odd"].attempt) == (1, 1, 2)
+
+
+def test_what_is_tried_again_does_not_hold_up_the_source(
+    world: World, server: LocalServer, film: bytes
+) -> None:
+    """Many that fail again in a row are no news; what was never asked for comes first."""
+    tail = [f"tail-{number}" for number in range(6)]
+    server.routes |= {f"/{name}": answer(503) for name in tail}
+    world.manner(pace=Pace(None, pause_s=60.0), tries=1)
+    world.build(tail)
+    server.asked.clear()
+    names = [*tail, *(f"new-{number}" for number in range(16))]
+    server.routes |= {f"/{name}": video(film) for name in names[6:]}
+    began = time.monotonic()
+    for _ in range(3):
+        outcomes, _ = world.build(names)
+    assert time.monotonic() - began < 30  # ten failures in a row would have paused for a minute
+    assert [outcome.status for outcome in outcomes] == [Status.SERVER_ERROR] * 6 + [Status.OK] * 16
+    assert outcomes[0].attempt == 4
+
+
+def test_a_source_that_is_down_is_still_noticed(world: World, server: LocalServer) -> None:
+    names = [f"v-{number}" for number in range(12)]
+    server.routes |= {f"/{name}": answer(503) for name in names}
+    world.manner(pace=Pace(None, pause_s=60.0, patience_s=1.0), tries=1)
+    outcomes, _ = world.build(names)
+    assert [outcome.status for outcome in outcomes[:10]] == [Status.SERVER_ERROR] * 10
+    assert {outcome.status for outcome in outcomes[10:]} == {Status.RATE_LIMITED}
 
 
 def test_an_unknown_answer_is_tried_in_five_builds(world: World, server: LocalServer) -> None:

@@ -101,6 +101,18 @@ def test_one_new_row_computes_only_its_own_shard(store: Store) -> None:
     assert [[task.item.row["n"] for task in chunk] for chunk in plan.todo] == [[7]]
 
 
+def test_what_was_never_tried_comes_before_what_is_tried_again(store: Store) -> None:
+    run(store, items(13, 14), rows=2)
+
+    def again(outcome: Any) -> bool:
+        return outcome.status is not Status.OK
+
+    plan = plan_stage(store, Squares(), items(13, 14, 1, 2, 3), shard_rows=2, again=again)
+    order = [[task.item.row["n"] for task in chunk] for chunk in plan.todo]
+    assert order == [[1, 2], [3], [13, 14]]
+    assert plan.counts == {"computed": 2, "reused": 0, "retried": 1}
+
+
 def test_failures_are_rows_with_a_reason(store: Store, tmp_path: Path) -> None:
     _, outcomes = run(store, items(12, 13, 14, 15))
     assert [o.status for o in outcomes] == [
