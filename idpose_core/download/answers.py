@@ -46,12 +46,11 @@ def failure_of_answer(response: httpcore.Response) -> Unusable:
     if said:
         detail = f"{detail}: {said}"
     wait = retry_after_s(header(response, "retry-after"))
-    if code == 429 or (code == 503 and wait is not None):
-        asked = "" if wait is None else f" (Retry-After: {wait:.0f} s)"
-        return Refused(Status.RATE_LIMITED, detail + asked, wait)
-    if code >= 500:
-        return Unusable(Status.SERVER_ERROR, detail)
-    return Unusable(_STATUSES.get(code, Status.DOWNLOAD_FAILED), detail)
+    status = _STATUSES.get(code, Status.SERVER_ERROR if code >= 500 else Status.DOWNLOAD_FAILED)
+    if wait is not None and status.retryable:
+        status = Status.RATE_LIMITED if code in (429, 503) else status
+        return Refused(status, f"{detail} (Retry-After: {wait:.0f} s)", wait)
+    return Refused(status, detail) if code == 429 else Unusable(status, detail)
 
 
 def failure_of_network(error: Exception, *, begun: bool, late: bool) -> Unusable:

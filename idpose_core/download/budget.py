@@ -20,6 +20,7 @@ from pathlib import Path
 from storage.reasons import Status, Unusable
 
 _HOUR = 3600.0
+_LONGEST_PAUSE = 24 * _HOUR  # so that no answer closes a source for years
 _LONGEST_NAP = 5.0  # so that a pause set meanwhile is noticed
 _DOWN = 10  # failures in a row, over all processes, that say that the source itself is down
 _FIRST_S = 0.25  # between two videos of a source without a limit, once it asks for less
@@ -59,7 +60,13 @@ class _State:
     failures: int = 0  # videos that failed in a row
 
     def at(self, now: float) -> _State:
-        """The state as it stands to a clock; one that was set back prolongs no wait."""
+        """The state as it stands to a clock; one that was set back prolongs no wait.
+
+        Refusals are forgotten where nobody asked for an hour after the last pause: what was true
+        then would make a build of next week give up at its first failure.
+        """
+        if self.refused_since and self.pause_left(now) < -_HOUR:
+            return replace(self, strikes=0, refused_since=0.0, failures=0).at(now)
         return replace(
             self,
             next_at=min(self.next_at, now + self.interval_s),
@@ -107,8 +114,10 @@ class Budget:
         """The source asked for less: halve the pace and pause, for everybody.
 
         Args:
-            retry_after_s: How long it said to wait.
+            retry_after_s: How long it said to wait; a day at most is waited.
         """
+        if retry_after_s is not None:
+            retry_after_s = min(retry_after_s, _LONGEST_PAUSE)
         with self._locked() as (handle, state, now):
             _write(handle, self._slower(state, now, retry_after_s))
 

@@ -32,8 +32,8 @@ class Note:
         validator: Its ETag, or else its time of change; None where it cannot be continued.
         media: Name of the published file, once all is there.
         licence: Of the video, where its site names one.
-        failed: An earlier build was left without an answer for it, so that when it fails again that
-            says nothing about the source.
+        failure: Status with which it failed in an earlier build, where it may yet succeed.
+        failure_detail: Its words.
     """
 
     variant: str = ""
@@ -41,7 +41,8 @@ class Note:
     validator: str | None = None
     media: str | None = None
     licence: str | None = None
-    failed: bool = False
+    failure: str | None = None
+    failure_detail: str = ""
 
 
 class Partial:
@@ -55,6 +56,11 @@ class Partial:
     def size(self) -> int:
         """Bytes that are there."""
         return os.fstat(self._handle).st_size
+
+    @property
+    def is_published(self) -> bool:
+        """Whether these bytes have their final name too: a kill came between that and the note."""
+        return os.fstat(self._handle).st_nlink > 1
 
     @property
     def note(self) -> Note:

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 import httpcore
 
@@ -169,7 +169,7 @@ class Transfer:
                 if not 300 <= found.status < 400 or location is None:
                     yield found
                     return
-                url = urljoin(url, location)
+                url = _joined(url, location)
         raise Unusable(
             Status.BAD_REDIRECT, f"over {_REDIRECTS} redirects, the last to {_shown(url)}"
         )
@@ -189,12 +189,17 @@ class Transfer:
             raise Unusable(Status.INCOMPLETE, f"the file changed: it has no byte {have} any more")
         if response.status not in (200, 206):
             raise failure_of_answer(response)
+        coding = header(response, "content-encoding")
+        if coding not in (None, "identity"):
+            raise Unusable(Status.DOWNLOAD_FAILED, f"packed ({coding}), which was not asked for")
         # A weak ETag does not promise equal bytes.
         etag, changed = header(response, "etag"), header(response, "last-modified")
         validator = changed if etag is None or etag.startswith("W/") else etag
         start, length = 0, _length(response)
         if response.status == 206:
             start, length = content_range(header(response, "content-range"))
+        if length == 0:
+            raise Unusable(Status.EMPTY_FILE, "0 bytes, by its length")
         if length is not None and length > self._limits.max_bytes:
             raise Unusable(Status.TOO_LARGE, f"{length} bytes, at most {self._limits.max_bytes}")
         if start == 0:
@@ -245,6 +250,15 @@ def _place(url: str) -> tuple[str, int]:
         return place_of(url)
     except (ValueError, UnicodeError) as error:
         raise Unusable(Status.ADDRESS_REFUSED, f"no web address: {_shown(url)!r}") from error
+
+
+def _joined(url: str, location: str) -> str:
+    """Where a redirect leads; letters that no address may have are escaped, as browsers do."""
+    escaped = quote(location.encode("latin-1"), safe="%/:?#[]@!$&'()*+,;=~")
+    try:
+        return urljoin(url, escaped)
+    except ValueError as error:
+        raise Unusable(Status.BAD_REDIRECT, f"to no web address: {_shown(location)!r}") from error
 
 
 def _shown(url: str) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from idpose_core.config import ConfigError
 from idpose_core.download.addresses import Deadline
 from idpose_core.download.answers import Refused
 from idpose_core.download.transfer import Target
@@ -78,12 +80,16 @@ class Found:
     licence: str | None
 
 
-def check_installed() -> None:
-    """See that yt-dlp is there, so that a missing one is told before a build.
+def check_installed(lookup: Lookup) -> None:
+    """See that yt-dlp and the chosen JavaScript runtime are there, before anything is asked.
 
     Raises:
-        ImportError: It is not.
+        ImportError: yt-dlp is not.
+        ConfigError: The runtime is not.
     """
+    name, _, path = (lookup.js_runtime or "").partition(":")
+    if name and shutil.which(path or name) is None:
+        raise ConfigError(f"download.js_runtime: no program {path or name!r} on this machine")
     if importlib.util.find_spec("yt_dlp") is None:
         raise ImportError("source.kind=youtube needs yt-dlp: pip install 'idpose[youtube]'")
 
@@ -114,15 +120,23 @@ def look_up_video(url: str, lookup: Lookup, deadline: Deadline) -> Found:
     except ValueError:
         raise Unusable(Status.DOWNLOAD_FAILED, f"yt-dlp ended without an answer: {told}") from None
     if "error" in answer:
-        status = classify(answer["error"])
-        if status in _SLOW_DOWN:
-            raise Refused(status, answer["error"])
-        raise Unusable(status, answer["error"])
+        raise _failure(answer["error"], answer.get("warnings", []))
     cookie = {"Cookie": answer["cookie"]} if answer["cookie"] else {}
     target = Target(
         answer["url"], answer["variant"], {**answer["headers"], **cookie}, answer["chunk_bytes"]
     )
     return Found(target, answer["bytes"], answer["duration_s"], answer["licence"])
+
+
+def _failure(error: str, warnings: Sequence[str]) -> Unusable:
+    """The reason behind an error, with yt-dlp's own words and what it warned of before."""
+    status = classify(error)
+    if status is Status.NO_FORMAT and warnings:
+        # A JavaScript runtime that is missing or fails leaves no format of any video: what the
+        # site has is seen only where nothing was warned of.
+        status = Status.DOWNLOAD_FAILED
+    detail = f"{error}; before that: {'; '.join(warnings)}" if warnings else error
+    return Refused(status, detail) if status in _SLOW_DOWN else Unusable(status, detail)
 
 
 def _ask(request: str, command: Sequence[str], deadline: Deadline) -> str:

@@ -20,6 +20,7 @@ from idpose_core.download.youtube_format import smallest_that_serves
 from idpose_core.processes import die_with
 
 Request = Mapping[str, Any]
+_WARNINGS, _LETTERS = 3, 300  # kept of what yt-dlp warned of, and of each
 _LIVE = ("is_live", "is_upcoming", "post_live")
 
 
@@ -68,7 +69,9 @@ def answer(request: Request, extractors: Sequence[type] = ()) -> dict[str, Any]:
     """
     import yt_dlp
 
-    with yt_dlp.YoutubeDL(_options(request), auto_init="no_verbose_header") as ydl:
+    heard = _Warnings()
+    options = {**_options(request), "logger": heard}
+    with yt_dlp.YoutubeDL(options, auto_init="no_verbose_header") as ydl:
         for extractor in reversed(extractors):
             ydl.add_info_extractor(extractor())
         for extractor in extractors:  # before the others
@@ -77,7 +80,7 @@ def answer(request: Request, extractors: Sequence[type] = ()) -> dict[str, Any]:
         try:
             found = ydl.extract_info(request["url"], download=False)
         except yt_dlp.utils.YoutubeDLError as error:
-            return {"error": str(error)}
+            return {"error": str(error), "warnings": heard.texts[:_WARNINGS]}
         if not found or found.get("_type", "video") != "video":
             return {"error": "not one video but a list of them"}
         if found.get("live_status") in _LIVE or found.get("is_live"):
@@ -104,7 +107,6 @@ def _options(request: Request) -> dict[str, Any]:
 
     options: dict[str, Any] = {
         "quiet": True,
-        "no_warnings": True,
         "noprogress": True,
         "color": "never",
         "noplaylist": True,
@@ -115,7 +117,6 @@ def _options(request: Request) -> dict[str, Any]:
         "extractor_retries": 0,
         "cachedir": request["cache"],
         "allowed_extractors": request["extractors"],
-        "logger": _Silent(),
     }
     if request["proxy"]:
         options["proxy"] = request["proxy"]
@@ -128,13 +129,19 @@ def _options(request: Request) -> dict[str, Any]:
     return options
 
 
-class _Silent:
-    """Takes yt-dlp's messages: errors come as exceptions."""
+class _Warnings:
+    """Takes yt-dlp's messages: errors come as exceptions, warnings may tell why."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
 
     def debug(self, message: str) -> None:
         pass
 
-    warning = error = debug
+    error = debug
+
+    def warning(self, message: str) -> None:
+        self.texts.append(message[:_LETTERS])
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from idpose_core.download.budget import Budget, Pace
 from idpose_core.download.cookies import cookie_headers
 from idpose_core.download.partial import Note, Partial, partial_file, remove_partial
 from idpose_core.download.transfer import Limits, Target, Transfer
+from idpose_core.download.whole import check_whole
 from idpose_core.download.youtube import WATCH, Lookup, check_installed, look_up_video
 from idpose_core.video.decoding import probe
 from idpose_core.video.frames import VideoInfo
@@ -38,7 +39,15 @@ PARTIAL = "media/partial"
 _YOUTUBE = WATCH.removesuffix("{video_id}")
 _YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _NOT_NOW = (Status.LIVE, Status.PREMIERE, Status.DOWNLOAD_TIMEOUT)
-_NO_ANSWER = (Status.CONNECTION_FAILED, Status.SERVER_ERROR, Status.STALLED, Status.INCOMPLETE)
+# Many videos in a row that end so say that the source is down, or wants nothing of us any more.
+_OF_THE_SOURCE = (
+    Status.CONNECTION_FAILED,
+    Status.SERVER_ERROR,
+    Status.STALLED,
+    Status.INCOMPLETE,
+    Status.FORBIDDEN,
+    Status.DOWNLOAD_FAILED,
+)
 _PROGRESS = 1 << 20  # bytes that make a try one that did not fail
 _LONGEST_BACKOFF_S = 300.0
 _EXTENSIONS = {"mov": "mp4", "matroska": "mkv", "mpegts": "ts", "mpeg": "mpg", "asf": "wmv"}
@@ -116,7 +125,7 @@ class DownloadVideos(RowStage):
         """Read the cookies, and see that yt-dlp is there where it is needed."""
         _cookies(self.manner.cookies)
         if self.kind == "youtube":
-            check_installed()
+            check_installed(self.manner.lookup)
 
     def compute(
         self, row: Mapping[str, Any], location: Mapping[str, Any]
@@ -131,40 +140,48 @@ class DownloadVideos(RowStage):
                 # Fetched before a kill, and not yet in a shard: nothing is asked for again.
                 return [_row(note, store, probe(str(store.local_path(f"{MEDIA}/{note.media}"))))]
             try:
-                note = self._fetch(location["url"], store, partial)
+                if not partial.is_published:
+                    self._fetch(location["url"], store, partial)
                 info = self._check(partial)
             except Unusable as unusable:
-                if not unusable.status.retryable:
-                    remove_partial(path)
-                elif unusable.status in _NO_ANSWER:
-                    partial.describe(replace(partial.note, failed=True))
                 # What is kept of it names the video as the row does, without a key.
-                detail = unusable.detail.replace(location["url"], row["url"])
-                raise Unusable(unusable.status, detail) from unusable
-            return [_row(self._publish(note, store, partial, info), store, info)]
+                status, detail = unusable.status, unusable.detail
+                detail = detail.replace(location["url"], row["url"])
+                if not status.retryable:
+                    remove_partial(path)
+                elif status in _OF_THE_SOURCE and not isinstance(unusable, _Unasked):
+                    note = replace(partial.note, failure=status.value, failure_detail=detail)
+                    partial.describe(note)
+                raise Unusable(status, detail) from unusable
+            return [_row(self._publish(store, partial, info), store, info)]
 
-    def _fetch(self, url: str, store: Store, partial: Partial) -> Note:
-        """Fetch what is missing, patiently. Returns the note with the video's licence."""
-        manner = self.manner
+    def _fetch(self, url: str, store: Store, partial: Partial) -> None:
+        """Fetch what is missing, patiently, and note the video's licence."""
+        manner, before = self.manner, partial.note
         budget = Budget(_budget_path(store, manner.budget), manner.pace)
-        failures, spent, failed_before = 0, 0.0, partial.note.failed
+        failures, spent = 0, 0.0
         while True:
-            budget.acquire()
-            before, began = partial.size, time.monotonic()
+            _wait(budget, before)
+            size, began = partial.size, time.monotonic()
             try:
                 licence = self._try(url, partial, Deadline(manner.limits.deadline_s - spent))
                 budget.served()
-                return replace(partial.note, licence=licence)
+                partial.describe(replace(partial.note, licence=licence))
+                return
+            except Refused as refused:
+                budget.refused(refused.retry_after_s)
+                error: Unusable = refused
             except Unusable as unusable:
-                spent += time.monotonic() - began
-                _tell(budget, unusable, failed_before)
-                failures = 0 if partial.size - before >= _PROGRESS else failures + 1
-                late = spent >= manner.limits.deadline_s
-                if not _try_again(unusable) or failures >= manner.tries or late:
-                    raise
-                if not isinstance(unusable, Refused):  # else the budget waits
-                    backoff = manner.backoff_s * 2.0 ** max(0, failures - 1)
-                    time.sleep(min(backoff, _LONGEST_BACKOFF_S))
+                error = unusable
+            spent += time.monotonic() - began
+            failures = 0 if partial.size - size >= _PROGRESS else failures + 1
+            late = spent >= manner.limits.deadline_s
+            if not _try_again(error) or failures >= manner.tries or late:
+                _tell(budget, error, before)
+                raise error
+            if not isinstance(error, Refused):  # else the budget waits
+                backoff = manner.backoff_s * 2.0 ** max(0, failures - 1)
+                time.sleep(min(backoff, _LONGEST_BACKOFF_S))
 
     def _try(self, url: str, partial: Partial, deadline: Deadline) -> str | None:
         """One try. Returns the licence that the site names."""
@@ -196,6 +213,8 @@ class DownloadVideos(RowStage):
     def _check(self, partial: Partial) -> VideoInfo:
         """See that what arrived is a video."""
         partial.sync()
+        if partial.note.length is None:
+            check_whole(partial.path)
         info = probe(str(partial.path))
         self._check_duration(info.duration_ms / 1000)
         return info
@@ -206,12 +225,12 @@ class DownloadVideos(RowStage):
                 Status.TOO_LONG, f"{seconds:.0f} s, at most {self.manner.max_seconds:.0f}"
             )
 
-    def _publish(self, note: Note, store: Store, partial: Partial, info: VideoInfo) -> Note:
+    def _publish(self, store: Store, partial: Partial, info: VideoInfo) -> Note:
         """Give the file its name, then note it, then let go of the partial file."""
         first = info.container.split(",")[0]
         media = f"{file_sha256(partial.path)}.{_EXTENSIONS.get(first, first)}"
         store.publish_file(f"{MEDIA}/{media}", partial.path)
-        note = replace(note, media=media)
+        note = replace(partial.note, media=media)
         partial.describe(note)
         partial.path.unlink()
         return note
@@ -243,17 +262,31 @@ def check_id(video_id: str, url: str) -> None:
         raise Unusable(Status.BAD_ID, f"not the name of a file: {video_id[:40]!r}")
 
 
-def _tell(budget: Budget, unusable: Unusable, failed_before: bool) -> None:
-    """Let all who ask the source know how it went."""
+class _Unasked(Unusable):
+    """The source was left alone, and what is known of the video is what was known before."""
+
+
+def _wait(budget: Budget, before: Note) -> None:
+    """Wait for a place; who gets none and failed before keeps the reason that he had."""
+    try:
+        budget.acquire()
+    except Unusable as unasked:
+        if before.failure is None:
+            raise
+        detail = f"{before.failure_detail} ({unasked.detail})"
+        raise _Unasked(Status(before.failure), detail) from unasked
+
+
+def _tell(budget: Budget, unusable: Unusable, before: Note) -> None:
+    """Let all who ask the source know how it ended with a video."""
     if isinstance(unusable, Refused):
-        budget.refused(unusable.retry_after_s)
-    elif unusable.status in _NO_ANSWER:
-        # A build that takes up what is left asks for many that fail again, one after the other: not
-        # a source that is down.
-        if not failed_before:
-            budget.failed()
-    else:
+        return  # told at once
+    if unusable.status not in _OF_THE_SOURCE:
         budget.served()
+    elif before.failure is None:
+        # A build that takes up what is left asks for many that fail again, one after the other:
+        # that is not a source that is down.
+        budget.failed()
 
 
 def _try_again(unusable: Unusable) -> bool:

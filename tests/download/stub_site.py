@@ -31,6 +31,8 @@ class StubSiteIE(InfoExtractor):
             told = {name: self.get_param(name) for name in OPTIONS}
             return {"id": "1", "title": "1", "formats": [form], "license": json.dumps(told)}
         answer = self._download_json(f"http://127.0.0.1:{port}/api/{video_id}", video_id)
+        for warning in answer.pop("warnings", []):
+            self.report_warning(warning)
         if "error" in answer:
             raise ExtractorError(answer["error"], expected=True, video_id=video_id)
         return {"id": video_id, "title": video_id, **answer}

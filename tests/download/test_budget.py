@@ -154,6 +154,33 @@ def test_being_told_to_wait_longer_than_the_patience_ends_at_once(
     assert clock.now == 1e9
 
 
+def test_no_answer_closes_a_source_for_more_than_a_day(
+    make: Callable[..., Budget], clock: Clock
+) -> None:
+    budget = make(per_hour=None, patience_s=1e9)
+    budget.acquire()
+    budget.refused(999_999_999)
+    before = clock.now
+    budget.acquire()
+    assert clock.now - before == pytest.approx(86_400)
+
+
+def test_refusals_of_last_week_are_forgotten(make: Callable[..., Budget], clock: Clock) -> None:
+    budget = make(per_hour=None, pause_s=60.0)
+    with pytest.raises(Unusable):
+        while True:
+            budget.acquire()
+            budget.refused()
+    clock.now += 7 * 86_400
+    budget.acquire()
+    budget.failed()
+    budget.acquire()  # one failure is one failure
+    budget.refused()
+    before = clock.now
+    budget.acquire()
+    assert clock.now - before == pytest.approx(60)
+
+
 def test_a_clock_that_is_set_back_does_not_stop_the_source(
     make: Callable[..., Budget], clock: Clock
 ) -> None:

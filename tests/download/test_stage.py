@@ -186,7 +186,7 @@ def test_what_was_fetched_before_a_kill_is_not_fetched_again(
     assert len(server.asked) == 2
 
 
-@pytest.mark.parametrize("point", ["sync", "publish_file", "describe", "unlink"])
+@pytest.mark.parametrize("point", ["sync", "file_sha256", "publish_file", "published", "unlink"])
 def test_a_kill_anywhere_around_publication_loses_nothing(
     world: World, server: LocalServer, film: bytes, point: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,8 +195,9 @@ def test_a_kill_anywhere_around_publication_loses_nothing(
     if pid == 0:
         where = {
             "sync": "idpose_core.download.partial.Partial.sync",
+            "file_sha256": "idpose_core.stages.download.file_sha256",
             "publish_file": "storage.objects.Store.publish_file",
-            "describe": "idpose_core.stages.download.replace",
+            "published": "storage.objects._sync_folder",
             "unlink": "pathlib.Path.unlink",
         }[point]
         monkeypatch.setattr(where, lambda *rest, **more: os.kill(os.getpid(), 9))
@@ -284,6 +285,69 @@ def test_a_source_that_is_down_is_still_noticed(world: World, server: LocalServe
     outcomes, _ = world.build(names)
     assert [outcome.status for outcome in outcomes[:10]] == [Status.SERVER_ERROR] * 10
     assert {outcome.status for outcome in outcomes[10:]} == {Status.RATE_LIMITED}
+
+
+def test_who_is_not_asked_keeps_the_reason_that_he_had(world: World, server: LocalServer) -> None:
+    names = [f"v-{number}" for number in range(14)]
+    server.routes |= {f"/{name}": answer(500) for name in names}
+    world.manner(pace=Pace(None, pause_s=60.0, patience_s=1.0), tries=1)
+    first, _ = world.build(names)
+    second, _ = world.build(names)
+    assert [outcome.status for outcome in first[:10]] == [Status.SERVER_ERROR] * 10
+    assert [outcome.status for outcome in second[:10]] == [Status.SERVER_ERROR] * 10
+    assert "HTTP 500" in str(second[0].detail) and "not asked" in str(second[0].detail)
+    assert {outcome.status for outcome in second[10:]} == {Status.RATE_LIMITED}
+
+
+@pytest.mark.parametrize("code", [403, 401, 500, 400])
+def test_ten_videos_in_a_row_without_a_final_answer_pause_the_source(
+    world: World, server: LocalServer, code: int
+) -> None:
+    server.otherwise = answer(code)
+    world.manner(pace=Pace(None, pause_s=60.0, patience_s=1.0), tries=2)
+    outcomes, _ = world.build([f"v-{number}" for number in range(14)])
+    assert len(server.asked) == 2 * 10
+    assert [o.status is Status.RATE_LIMITED for o in outcomes] == [False] * 10 + [True] * 4
+
+
+def test_an_empty_answer_and_a_packed_one(world: World, server: LocalServer) -> None:
+    server.routes["/v"] = answer(200)
+    assert world.fails().status is Status.EMPTY_FILE
+    server.routes["/v"] = answer(200, b"x" * 2000, Content_Encoding="gzip")
+    assert world.fails().status is Status.DOWNLOAD_FAILED
+
+
+def test_what_ends_with_its_connection_is_looked_through(
+    world: World, server: LocalServer, film: bytes
+) -> None:
+    server.routes["/v"] = in_turn(
+        *[video(film, length=False, etag=None, stop_at=len(film) * 3 // 5)] * 2,
+        video(film, length=False, etag=None),
+    )
+    world.manner(tries=1)
+    assert world.fails().status is Status.INCOMPLETE
+    assert world.fails().status is Status.INCOMPLETE
+    assert world.fetch()["bytes"] == len(film)
+
+
+def test_a_published_file_is_never_written_into(
+    world: World, server: LocalServer, film: bytes
+) -> None:
+    """Killed between the name and the note, then cut off while it is fetched once more."""
+    server.routes["/v"] = video(film, etag=None)
+    server.routes["/w"] = in_turn(video(film, etag=None), video(film, etag=None, stop_at=2000))
+    pid = os.fork()
+    if pid == 0:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("storage.objects._sync_folder", lambda *rest: os.kill(os.getpid(), 9))
+            try:
+                world.fetch("w")
+            finally:
+                os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 9
+    assert world.fetch("v")["bytes"] == world.fetch("w")["bytes"] == len(film)
+    assert [world.store.read(path) for path in world.media()] == [film]
+    assert server.count("/w") == 1
 
 
 def test_an_unknown_answer_is_tried_in_five_builds(world: World, server: LocalServer) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -177,6 +178,8 @@ def test_a_length_that_is_not_told(one: Fetched, server: LocalServer) -> None:
         (answer(401), Status.FORBIDDEN, "401"),
         (answer(429, Retry_After="7"), Status.RATE_LIMITED, "Retry-After: 7 s"),
         (answer(503, Retry_After="7"), Status.RATE_LIMITED, "Retry-After: 7 s"),
+        (answer(502, Retry_After="7"), Status.SERVER_ERROR, "Retry-After: 7 s"),
+        (answer(403, Retry_After="7"), Status.FORBIDDEN, "Retry-After: 7 s"),
         (answer(503), Status.SERVER_ERROR, "503"),
         (answer(500), Status.SERVER_ERROR, "500"),
         (answer(418), Status.DOWNLOAD_FAILED, "418"),
@@ -194,6 +197,7 @@ def test_a_length_that_is_not_told(one: Fetched, server: LocalServer) -> None:
         (video(bytes(2_000_001), length=False), Status.TOO_LARGE, "more than 2000000"),
         (answer(206, b"x"), Status.DOWNLOAD_FAILED, "without its range"),
         (redirect("/v"), Status.BAD_REDIRECT, "over 8 redirects"),
+        (redirect("http://[::1/v"), Status.BAD_REDIRECT, "no web address"),
         (redirect("ftp://a.example/v"), Status.ADDRESS_REFUSED, "ftp://"),
         (redirect("file:///etc/passwd"), Status.ADDRESS_REFUSED, "file:"),
         (redirect("http://10.0.0.1/v"), Status.ADDRESS_REFUSED, "10.0.0.1"),
@@ -358,3 +362,14 @@ def test_through_a_proxy_private_addresses_are_refused_as_well(tmp_path: Path) -
 def test_retry_after(text: str | None, seconds: float | None) -> None:
     now = 1_795_514_400.0  # 2026-11-24 10:00 UTC
     assert retry_after_s(text, now=now) == seconds
+
+
+@pytest.mark.parametrize("place", ["/a film.mp4", "/fülm 車.mp4", "/a%20b.mp4"])
+def test_redirects_with_letters_that_no_address_may_have(
+    one: Fetched, server: LocalServer, place: str
+) -> None:
+    raw = place.encode("utf-8").decode("latin-1")  # as careless servers send it
+    server.routes["/v"] = redirect(raw)
+    server.otherwise = video(b"\0" * 2000)
+    assert one.fetch() == b"\0" * 2000
+    assert server.asked[-1].path == quote(place, safe="/%")

@@ -6,6 +6,7 @@ import csv
 import json
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from idpose_core.config import ConfigError
 from idpose_core.download.addresses import Deadline
 from idpose_core.download.answers import Refused
-from idpose_core.download.youtube import Found, Lookup, look_up_video
+from idpose_core.download.youtube import Found, Lookup, check_installed, look_up_video
 from idpose_core.download.youtube_format import smallest_that_serves
 from idpose_core.download.youtube_reasons import classify, meaning
 from storage.reasons import Status, Unusable
@@ -183,6 +185,23 @@ def test_what_is_no_video_to_fetch(
 ) -> None:
     server.routes["/api/abc"] = answer(200, json.dumps(told).encode())
     assert fails(server).status is status
+
+
+def test_no_format_after_a_warning_is_not_final(server: LocalServer) -> None:
+    """yt-dlp only warns where no JavaScript runtime solved the site's puzzle."""
+    warning = "n challenge solving failed: Some formats may be missing"
+    told = {"formats": FORMATS[:2], "warnings": [warning]}
+    server.routes["/api/abc"] = answer(200, json.dumps(told).encode())
+    failure = fails(server)
+    assert failure.status is Status.DOWNLOAD_FAILED
+    assert warning in failure.detail and "format is not available" in failure.detail
+
+
+@pytest.mark.parametrize("runtime", ["deno:/nowhere/deno", "node:/etc/passwd"])
+def test_a_runtime_that_is_not_there_is_told_before_anything_is_asked(runtime: str) -> None:
+    with pytest.raises(ConfigError, match="js_runtime"):
+        check_installed(Lookup(js_runtime=runtime))
+    check_installed(Lookup(js_runtime=f"node:{sys.executable}"))
 
 
 @pytest.mark.parametrize(
