@@ -41,8 +41,8 @@ def check_batch(batch: TripletBatch, *, size: int, clips: int) -> None:
         clips: Number of training clips; 0 where their indices are not used.
 
     Raises:
-        ValueError: Pictures of another shape, not finite or outside of [-1, 1]; ID and target
-            pictures that are one and the same; clips that are no training clips.
+        ValueError: Pictures of another shape, not finite or outside of [-1, 1]; clips that are no
+            training clips.
     """
     count = len(batch.id)
     for name in ("id", "pose", "target", "mismatch"):
@@ -53,8 +53,6 @@ def check_batch(batch: TripletBatch, *, size: int, clips: int) -> None:
             )
         if not bool(((pictures >= -1) & (pictures <= 1)).all()):  # False for NaN as well
             raise ValueError(f"the {name} pictures hold values outside of [-1, 1], or NaN")
-    if bool((batch.id == batch.target).flatten(1).all(dim=1).any()):
-        raise ValueError("an ID picture is its own target: the pair would teach to copy")
     if clips == 0:
         return
     if batch.clip.dtype != torch.int64 or tuple(batch.clip.shape) != (count,):

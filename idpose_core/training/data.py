@@ -7,6 +7,7 @@ needs them: 50 kB instead of 77 kB for a natural picture of 160 x 160, and no st
 
 from __future__ import annotations
 
+import struct
 import tempfile
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import IO, Any
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -31,6 +33,7 @@ from storage.objects import Store
 from storage.parquet import from_parquet
 
 _SHARDS_AT_ONCE = 16
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 MEMORY = 8 << 30
 
 
@@ -79,8 +82,9 @@ class TripletData:
 
     Raises:
         EmptySplitError: The split has no triplets.
-        DatasetError: There is no such dataset; a file is missing or not the
-            one that was committed; a picture does not decode or has another shape.
+        DatasetError: There is no such dataset; a file is missing or not the one that was committed;
+            a triplet is not two moments of one clip and a crop of another video; a picture says of
+            itself that it is none, or has another shape.
     """
 
     def __init__(
@@ -123,6 +127,7 @@ class TripletData:
                 f"{self.name}@{self.version}: a triplet names the crop {lost}, which is not in the "
                 f"split {split!r}: build it again"
             )
+        self._check_pairs(crops)
         self._encoded = _Encoded(memory)
         self._spans: list[tuple[int, int]] = [(0, 0)] * len(self._crops)
         for crop_id, data in _checked_pictures(
@@ -133,6 +138,7 @@ class TripletData:
         self._decoded: NDArray[np.uint8] | None = None
         height, width = self._decode(0).shape[:2]
         self.size: tuple[int, int] = (height, width)
+        self._check_headers()
         if decoded:
             self._hold_decoded(memory)
 
@@ -168,6 +174,34 @@ class TripletData:
         index = {name: number for number, name in enumerate(self.classes)}
         found = [index.get(name, -1) for name in self.triplets[column].to_pylist()]
         return np.array(found, dtype=np.int64)
+
+    def _check_pairs(self, crops: pa.Table) -> None:
+        """What D_pair takes for pairs and mismatches must be some, by what the crops say."""
+        where = {
+            role: crops.take(pc.index_in(self.triplets[f"{role}_crop"], crops["crop_id"]))
+            for role in ROLES
+        }
+        columns = {"id": "", "target": "", "pose": "pose_"}
+        wrong = pc.equal(self.triplets["id_crop"], self.triplets["target_crop"])
+        wrong = pc.or_(wrong, pc.equal(where["id"]["video_id"], where["pose"]["video_id"]))
+        for role, prefix in columns.items():
+            for unit in ("clip_id", "video_id"):
+                other = pc.not_equal(where[role][unit], self.triplets[f"{prefix}{unit}"])
+                wrong = pc.or_(wrong, other)
+        if pc.any(wrong).as_py():
+            first = self.triplets["triplet_id"][pc.index(wrong, True).as_py()]
+            raise DatasetError(
+                f"{self.name}@{self.version}: the triplet {first} is not two crops of one clip and "
+                "one of another video: build it again"
+            )
+
+    def _check_headers(self) -> None:
+        """Decode what does not begin as an 8-bit RGB PNG of the right size, to say what it is."""
+        head = _PNG + struct.pack(">IIBB", self.size[1], self.size[0], 8, 2)
+        scratch = np.empty((*self.size, 3), np.uint8)
+        for crop, (start, stop) in enumerate(self._spans):
+            if self._bytes[start : min(stop, start + len(head))].tobytes() != head:
+                self._decode_into(crop, scratch)
 
     def _decode_into(self, crop: int, place: NDArray[np.uint8]) -> None:
         """Write the picture of a crop, RGB, into uint8 ``[H, W, 3]``."""
@@ -234,7 +268,7 @@ def batches(
         pin: Page-locked memory, from which copies to a GPU overlap its work.
 
     Raises:
-        DatasetError: At its step, for a picture that cannot be used.
+        DatasetError: At its step, for a picture whose header is right and the rest is not.
     """
 
     def load(step: int) -> RawBatch:

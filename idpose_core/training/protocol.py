@@ -58,6 +58,8 @@ def log_pairs(
     Pictures that are drawn independently agree by chance now and then; the log says how often,
     and what is expected of that is for the reader to judge.
 
+    That the crops are of the clips and videos that the rows name is checked when data is opened.
+
     Raises:
         ProtocolError: A positive pair is not two moments of one clip, a mismatch is not of another
             video, or pictures that must share their jitter or crop do not.

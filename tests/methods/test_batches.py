@@ -52,8 +52,8 @@ def test_only_training_clips_are_classes(clip: int) -> None:
     check_batch(wrong, size=16, clips=0)  # where L_aux takes no part, nobody asks
 
 
-def test_an_id_picture_cannot_be_its_own_target() -> None:
+def test_equal_frames_of_a_parked_car_are_a_batch() -> None:
+    """Whether two moments are one is seen in the table: pixels may agree at any step of a run."""
     good = batch()
     good.target[1] = good.id[1]
-    with pytest.raises(ValueError, match="its own target"):
-        check_batch(good, size=16, clips=CLIPS)
+    check_batch(good, size=16, clips=CLIPS)

@@ -155,11 +155,41 @@ def test_a_picture_that_cannot_be_used_is_named(tmp_path: Path, data: bytes, mes
     store = Store(tmp_path)
     commit_world(store, test_videos=0, encoded=other_than("train-v2-c1-3", data))
     with pytest.raises(DatasetError, match=f"crop train-v2-c1-3 of cars@.* {message}"):
-        TripletData(store, "cars", decoded=True)
+        TripletData(store, "cars")
+
+
+def test_a_picture_that_only_begins_well_is_named_at_its_step(tmp_path: Path) -> None:
+    store, head = Store(tmp_path), png(np.zeros((SIDE, SIDE, 3), np.uint8))[:40]
+    commit_world(store, test_videos=0, encoded=other_than("train-v2-c1-3", head))
     opened = TripletData(store, "cars")
     sampler = Sampler(len(opened), len(opened), seed=0)
-    with pytest.raises(DatasetError, match=f"crop train-v2-c1-3 of cars@.* {message}"):
+    with pytest.raises(DatasetError, match=r"crop train-v2-c1-3 of cars@.* does not decode"):
         next(batches(opened, sampler, 0))
+    with pytest.raises(DatasetError, match=r"crop train-v2-c1-3 of cars@.* does not decode"):
+        TripletData(store, "cars", decoded=True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"target_crop": "train-v0-c1-1"},  # of another clip
+        {"id_crop": "train-v1-c0-0"},
+        {"pose_crop": "train-v0-c0-2"},  # of the target's own video
+        {"target_crop": "train-v0-c0-0"},  # the ID picture itself
+        {"pose_video_id": "train-v3"},
+    ],
+)
+def test_a_triplet_whose_crops_are_of_other_clips_is_named(
+    tmp_path: Path, wrong: dict[str, str]
+) -> None:
+    def spoil(triplet: dict[str, Any]) -> None:
+        if (triplet["id_crop"], triplet["target_crop"]) == ("train-v0-c0-0", "train-v0-c0-1"):
+            triplet |= wrong
+
+    store = Store(tmp_path)
+    commit_world(store, change=spoil)
+    with pytest.raises(DatasetError, match="is not two crops of one clip and one of another"):
+        TripletData(store, "cars")
 
 
 def test_decoded_pictures_beyond_the_bound_are_refused(world: Store) -> None:

@@ -41,6 +41,7 @@ def commit_world(
     encoded: Callable[[str], bytes] = encode,
     licence: str | None = "CC-BY-4.0",
     azimuths: bool = False,
+    change: Callable[[dict[str, Any]], None] = lambda triplet: None,
 ) -> str:
     """Commit a dataset ``cars`` with two clips a video and four crops a clip, one second apart.
 
@@ -69,6 +70,8 @@ def commit_world(
                     for t in range(CROPS_PER_CLIP)
                     if i != t
                 ]
+    for triplet in triplets:
+        change(triplet)
     for crop in crops if azimuths else ():
         crop["azimuth_deg"] = 90.0 * (crop["timestamp_ms"] // 1000)
     shards = _publish_pictures(store, crops, encoded)
