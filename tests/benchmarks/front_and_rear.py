@@ -1,26 +1,29 @@
-"""What keeps front and rear apart, on rendered video and on composited ETH-80?
+"""What keeps front and rear apart, on rendered video, composited ETH-80 and composited spins?
 
-    python -m tests.benchmarks.front_and_rear FOLDER --data DIR --st-alex FILE --azimuth FILE \
-        --out docs/results/front-and-rear.json
+    python -m tests.benchmarks.front_and_rear FOLDER --data DIR --st-alex FILE --azimuth FILE
 
 Four ways over the same crops: the plain nearest neighbour, the azimuth reading beside the feature
 (`embedder.azimuth`), windows in time (`triplets.window_ms`), and both. Every crop asks, none is
 left out for looking alike from both ends, and masks are those that GrabCut finds.
 
-Videos of ten validation cars and of the 42 test cars are made below FOLDER; DIR is the folder of
-real test data. The reader saw none of these cars. The length of the window is chosen on the
-validation cars: of those with which hits, both choices on, are no fewer than plain, the one that
-confuses least (the shortest of equals).
+Videos of the 41 validation cars and of the 42 test cars are made below FOLDER; DIR is the folder of
+real test data. The reader saw none of these cars. The weight of the reading and the length of the
+window are chosen together, on the validation cars alone: of the pairs with which hits, both ways
+on, are no fewer than plain, the one that confuses least (of equals the lightest, then the
+shortest). The other data are measured with that pair only.
 
-ETH-80 has no time. A window there is the views 22.5 degrees to either side on the turntable, all
-cars turning the same way: that order is known there, and a stranger's pictures would not have it.
+ETH-80 and the spins have no time. A window there is the views 22.5 degrees to either side on the
+turntable, all cars turning the same way: that order is known there, and a stranger's pictures would
+not have it. Of the five spins one looks like real photographs, two may be photographs or computer
+graphics, two are computer graphics.
 """
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +33,19 @@ from numpy.typing import NDArray
 from idpose_core.datasets.rendered.splits import models_of
 from idpose_core.datasets.rendered.videos import WORLD_VERSION
 from idpose_core.pose.azimuth import BINS
-from idpose_core.pose.embedding import Embedder, load_embedder
+from idpose_core.pose.embedding import AZIMUTH_WEIGHT, Embedder, load_embedder
 from idpose_core.pose.neighbours import nearest_in_other_videos, window_rows
 from tests.benchmarks import retrieval
-from tests.benchmarks.retrieval import SEEDS, STEP_DEG, Views, hits, interval, opposites
+from tests.benchmarks.retrieval import SEEDS, STEP_DEG, Value, Views, hits, interval, opposites
 from tests.benchmarks.retrieval_eth80 import load_eth80
 from tests.benchmarks.retrieval_rendered import SEED, video_crops, video_views
+from tests.benchmarks.retrieval_spins import load_spins
 
-VALIDATION_CARS = 10
+WEIGHTS = (1, 2, 3)  # the feature and the silhouette have 1 each
 WINDOWS_MS = (333, 667, 1000)  # one, two and three frames
-PLAIN, AZIMUTH, WINDOW, BOTH = "plain nearest neighbour", "azimuth", "window", "azimuth + window"
 SCORES = {"hit within 22.5 deg": hits, "confused by 180 deg": opposites}
+Way = tuple[int, int]  # weight and window; 0 = without
+PLAIN: Way = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,9 @@ class Pool:
     times: NDArray[np.int64] | None
 
 
-def rendered_pool(
-    folder: Path, split: str, models: Sequence[int], processes: int, embedder: Embedder
-) -> Pool:
-    """Frames of rendered cars."""
+def rendered_pool(folder: Path, split: str, processes: int, embedder: Embedder) -> Pool:
+    """Frames of the rendered cars of a split."""
+    models = models_of("car", split)
     crops = list(video_crops(folder / split, models, processes))
     views = video_views(crops)
     return Pool(
@@ -80,19 +84,29 @@ def rendered_pool(
     )
 
 
-def eth80_pool(data: Path, embedder: Embedder) -> Pool:
-    """ETH-80 on textured backgrounds."""
-    views = load_eth80(data / "eth80_cars")
-    squares = retrieval.backgrounds(data)
+def composited_pool(
+    name: str, version: str, views: Views, squares: NDArray[np.uint8], embedder: Embedder
+) -> Pool:
+    """Views of a turntable on textured backgrounds."""
     runs = []
     for seed in SEEDS:
         crops = retrieval.composite(views, squares, seed)
         masks = np.stack([found.mask for found in retrieval.own_masks(crops)])
         runs.append(embedder.embed(crops.pictures, masks))
-    version = retrieval.composited_version(data, "eth80_cars")
     seeds = ",".join(map(str, SEEDS))
-    name = "ETH-80 toy cars, eye level, composited"
     return Pool(name, version, seeds, views, runs, views.identities, None)
+
+
+def turntable_pools(data: Path, embedder: Embedder) -> Iterator[Pool]:
+    """ETH-80 and the spins."""
+    squares = retrieval.backgrounds(data)
+    spins, *_ = load_spins(data / "spins", retrieval.vehicle_detector(data))
+    for name, folder, views in (
+        ("ETH-80 toy cars, eye level, composited", "eth80_cars", load_eth80(data / "eth80_cars")),
+        ("spins (1 looks real, 2 photo or CGI, 2 CGI), composited", "spins", spins),
+    ):
+        version = retrieval.composited_version(data, folder)
+        yield composited_pool(name, version, views, squares, embedder)
 
 
 def windows(pool: Pool, window_ms: int) -> NDArray[np.int64]:
@@ -108,49 +122,78 @@ def windows(pool: Pool, window_ms: int) -> NDArray[np.int64]:
     return rows
 
 
-def off_by(pool: Pool, way: str, window_ms: int) -> NDArray[np.float64]:
+def weighted(features: NDArray[np.float16], weight: int) -> NDArray[np.float16]:
+    """The same features as if the reading had been set beside them with this weight."""
+    if weight == AZIMUTH_WEIGHT:
+        return features
+    full = features.astype(np.float32)
+    full[:, :BINS] *= weight / AZIMUTH_WEIGHT
+    return (full / np.linalg.norm(full, axis=1, keepdims=True)).astype(np.float16)
+
+
+def off_by(pool: Pool, way: Way) -> NDArray[np.float64]:
     """[runs, N]: degrees between each crop and its neighbour among other cars, in 0..180."""
+    weight, window_ms = way
     found = []
     for features in pool.runs:
-        if way not in (AZIMUTH, BOTH):
-            rest = features[:, BINS:].astype(np.float32)
-            features = rest / np.linalg.norm(rest, axis=1, keepdims=True)
         nearest = nearest_in_other_videos(
-            features,
+            weighted(features, weight),
             features[:, :1].astype(np.float32),  # below its limit the search takes no projection
             pool.clips.astype(str),
             [f"{index:06d}" for index in range(len(features))],
             top_k=1,
             identities=pool.views.identities.astype(str),
-            windows=windows(pool, window_ms) if way in (WINDOW, BOTH) else None,
+            windows=windows(pool, window_ms) if window_ms else None,
         ).indices[:, 0]
         away = np.abs(pool.views.azimuths - pool.views.azimuths[nearest]) % 360
         found.append(np.minimum(away, 360 - away))
     return np.stack(found)
 
 
-def measure(pool: Pool, window_ms: int) -> Iterator[tuple[str, str, Any]]:
-    """Method, metric and value with its interval over cars."""
-    found = {way: off_by(pool, way, window_ms) for way in (PLAIN, AZIMUTH, WINDOW, BOTH)}
+def measure(
+    pool: Pool, weights: Sequence[int], windows_ms: Sequence[int]
+) -> dict[Way, NDArray[np.float64]]:
+    """What ``off_by`` says of plain and of every weight and window, alone and together."""
+    return {way: off_by(pool, way) for way in product((0, *weights), (0, *windows_ms))}
+
+
+def choose(found: dict[Way, NDArray[np.float64]]) -> Way:
+    """The pair of weight and window, see above.
+
+    Raises:
+        ValueError: With each of them hits are fewer than plain.
+    """
+    least = hits(found[PLAIN]).mean()
+    good = {
+        way: opposites(off).mean()
+        for way, off in found.items()
+        if all(way) and hits(off).mean() >= least
+    }
+    if not good:
+        raise ValueError("every weight and window loses hits on the validation cars")
+    return min(good, key=lambda way: (good[way], way))
+
+
+def way_name(pool: Pool, way: Way) -> str:
+    """The method of a row."""
+    weight, window_ms = way
     width = "22.5 deg" if pool.times is None else f"{window_ms} ms"
+    parts = [f"azimuth, weight {weight}"] if weight else []
+    parts += [f"window of {width}"] if window_ms else []
+    return " + ".join(parts) or "plain nearest neighbour"
+
+
+def scored(
+    pool: Pool, found: dict[Way, NDArray[np.float64]]
+) -> Iterator[tuple[str, str, str, str, Value]]:
+    """Dataset, version, method, metric and value with its interval over cars."""
     for metric, score in SCORES.items():
         for way, off in found.items():
-            name = way.replace(WINDOW, f"window of {width}")
-            yield name, metric, interval(score(off), pool.views.identities)
+            named = pool.name, pool.version, way_name(pool, way)
+            yield *named, metric, interval(score(off), pool.views.identities)
             if way != PLAIN:
                 difference = interval(score(off) - score(found[PLAIN]), pool.views.identities)
-                yield name, f"paired difference, {metric}: minus plain", difference
-
-
-def choose_window(pool: Pool) -> int:
-    """The window in milliseconds, see above; the shortest where each of them loses hits."""
-    plain = hits(off_by(pool, PLAIN, 0)).mean()
-    good = {}
-    for window_ms in WINDOWS_MS:
-        off = off_by(pool, BOTH, window_ms)
-        if hits(off).mean() >= plain:
-            good[window_ms] = opposites(off).mean()
-    return min(good, key=lambda window_ms: (good[window_ms], window_ms), default=WINDOWS_MS[0])
+                yield *named, f"paired difference, {metric}: minus plain", difference
 
 
 def main() -> None:
@@ -159,43 +202,33 @@ def main() -> None:
         __doc__, "front-and-rear.json", "folder", "--data", "--st-alex", "--processes"
     )
     parser.add_argument("--azimuth", type=Path, required=True, help="car-azimuth.safetensors")
-    parser.add_argument("--only", choices=("video", "eth80"), help="keeps the other's rows")
     arguments = parser.parse_args()
+    began = time.monotonic()
     embedder = load_embedder("st-alex", arguments.st_alex, azimuth=arguments.azimuth)
-    kept = (
-        json.loads(arguments.out.read_text())["rows"]
-        if arguments.only and arguments.out.exists()
-        else []
-    )
-    rows = {(entry["dataset"], entry["method"], entry["metric"]): entry for entry in kept}
+    entries: list[tuple[Pool, tuple[str, str, str, str, Value]]] = []
 
-    def add(pool: Pool, window_ms: int) -> None:
-        for method, metric, value in measure(pool, window_ms):
-            print(f"{pool.name:42} {method:34} {metric:52} {value[0]:6.3f}", flush=True)
-            rows[pool.name, method, metric] = retrieval.row(
-                pool.name,
-                pool.version,
-                method,
-                metric,
-                value,
-                seed=pool.seed,
-                n=len(pool.views.azimuths),
-                budget="",
-                command=f"python -m tests.benchmarks.front_and_rear {retrieval.public_arguments()}",
-            )
-        retrieval.write(arguments.out, list(rows.values()))
+    def add(pool: Pool, found: dict[Way, NDArray[np.float64]]) -> None:
+        for entry in scored(pool, found):
+            print(f"{entry[0]:42} {entry[2]:36} {entry[3]:52} {entry[4][0]:6.3f}", flush=True)
+            entries.append((pool, entry))
 
-    folder, processes = arguments.folder, arguments.processes
-    if arguments.only != "eth80":
-        some = models_of("car", "validation")[:VALIDATION_CARS]
-        validation = rendered_pool(folder, "validation", some, processes, embedder)
-        for window_ms in WINDOWS_MS:
-            add(validation, window_ms)
-        chosen = choose_window(validation)
-        print(f"window: {chosen} ms", flush=True)
-        add(rendered_pool(folder, "test", models_of("car", "test"), processes, embedder), chosen)
-    if arguments.only != "video":
-        add(eth80_pool(arguments.data, embedder), 0)
+    validation = rendered_pool(arguments.folder, "validation", arguments.processes, embedder)
+    found = measure(validation, WEIGHTS, WINDOWS_MS)
+    add(validation, found)
+    weight, window_ms = choose(found)
+    print(f"chosen: weight {weight}, window {window_ms} ms", flush=True)
+    test = rendered_pool(arguments.folder, "test", arguments.processes, embedder)
+    for pool in (test, *turntable_pools(arguments.data, embedder)):
+        add(pool, measure(pool, [weight], [window_ms]))
+    common = {
+        "budget": f"{round(time.monotonic() - began)} s",
+        "command": f"python -m tests.benchmarks.front_and_rear {retrieval.public_arguments()}",
+    }
+    rows = [
+        retrieval.row(*entry, seed=pool.seed, n=len(pool.views.azimuths), **common)
+        for pool, entry in entries
+    ]
+    retrieval.write(arguments.out, rows)
 
 
 if __name__ == "__main__":
