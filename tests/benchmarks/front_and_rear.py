@@ -123,7 +123,11 @@ def windows(pool: Pool, window_ms: int) -> NDArray[np.int64]:
 
 
 def weighted(features: NDArray[np.float16], weight: int) -> NDArray[np.float16]:
-    """The same features as if the reading had been set beside them with this weight."""
+    """The same features as if the reading had been set beside them with this weight.
+
+    Weights other than the embedder's own are rounded to float16 twice, so that a few near ties go
+    to other neighbours than in a feature that was made with that weight.
+    """
     if weight == AZIMUTH_WEIGHT:
         return features
     full = features.astype(np.float32)
