@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import pyarrow as pa
 
 from flows.progress import TerminalProgress
 from flows.runners import LocalRunner
@@ -16,8 +21,9 @@ from idpose_core.config import BuildConfig
 from idpose_core.stages.fetch import FetchFolder
 from idpose_core.video.decoding import probe
 from storage.objects import Store
+from storage.parquet import from_parquet
 from storage.reasons import Unusable
-from storage.shards import Item, RowStage, plan_stage, read_rows
+from storage.shards import ORIGIN, Item, Plan, RowStage, list_shards, plan_stage, read_rows
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,11 @@ class _Survey:
         seconds: Of video that will be looked at; 0 for a set of views.
         frames: Frames that will be looked at, or views.
         source_bytes: Bytes of the files.
+        bytes_there: What the first stage's results that exist take on disk.
+        origins: The videos that are known, as later rows about them name their origin.
         requests: Videos that the network will be asked for.
         per_hour: How many of them an hour; None = no limit.
+        pause_s: How long the source is to be left alone.
     """
 
     first: StageEstimate
@@ -76,8 +85,11 @@ class _Survey:
     seconds: float
     frames: int
     source_bytes: int
+    bytes_there: int
+    origins: frozenset[str]
     requests: int = 0
     per_hour: float | None = None
+    pause_s: float = 0.0
 
 
 def estimate(config: BuildConfig, root: str) -> dict[str, Any]:
@@ -114,12 +126,13 @@ def estimate(config: BuildConfig, root: str) -> dict[str, Any]:
         "requests": survey.requests,
         "per_hour": survey.per_hour,
         "request_hours": survey.requests / survey.per_hour if survey.per_hour else None,
+        "pause_hours": survey.pause_s / 3600,
         "workers": workers,
         "stages": [
             asdict(stage) | {"seconds": stage.seconds / (workers if stage.parallel else 1)}
             for stage in stages
         ],
-        "disk": _disk(build.store, sum(stage.bytes for stage in stages)),
+        "disk": _disk(build.store, survey, stages),
     }
 
 
@@ -140,15 +153,27 @@ def check_room(found: Mapping[str, Any]) -> None:
         )
 
 
-def _disk(store: Store, total: int) -> dict[str, int | None]:
+def _disk(store: Store, survey: _Survey, stages: Sequence[StageEstimate]) -> dict[str, int | None]:
     """What the build still needs of the disk, and what is free there; of a remote root nothing."""
     root = store.local_path(".")
     if root is None:
-        return {"needed_bytes": total, "free_bytes": None}
-    kept = [file for part in ("media", "shards") for file in (root / part).rglob("*")]
-    there = sum(file.stat().st_size for file in kept if file.is_file())
+        return {"needed_bytes": sum(stage.bytes for stage in stages), "free_bytes": None}
+    needed = max(0, survey.first.bytes - survey.bytes_there)
+    for stage in stages[1:]:
+        needed += max(0, stage.bytes - _bytes_about(store, stage.stage, survey.origins))
     disk = next(folder for folder in (root, *root.parents) if folder.exists())
-    return {"needed_bytes": max(0, total - there), "free_bytes": shutil.disk_usage(disk).free}
+    return {"needed_bytes": needed, "free_bytes": shutil.disk_usage(disk).free}
+
+
+def _bytes_about(store: Store, stage: str, videos: frozenset[str]) -> int:
+    """What a stage's rows about these videos take; rows of other settings are not told apart."""
+    found = 0.0
+    for path in list_shards(store, stage) if videos else ():
+        # What is damaged or gone will be made anew.
+        with suppress(pa.ArrowException, OSError, KeyError), store.open(path) as file:
+            origins = from_parquet(file, [ORIGIN.name])[ORIGIN.name].to_pylist()
+            found += store.size(path) * sum(o in videos for o in origins) / max(1, len(origins))
+    return round(found)
 
 
 def _survey_folder(build: Context) -> _Survey:
@@ -168,40 +193,70 @@ def _survey_folder(build: Context) -> _Survey:
             tracks = annotations.get(path.stem, [])
             clips += len(tracks)
             seconds += sum(track.end_ms - track.start_ms for track in tracks) / 1000
-    first = _first(build, FetchFolder(), videos.fetch_items(build, files), 300, _SECONDS_PER_FILE)
+    items = videos.fetch_items(build, files)
+    first, there, plan = _first(build, FetchFolder(), items, 300, _SECONDS_PER_FILE)
     size = sum(max(0, file.bytes) for file in files)
-    frames = _frames(build, seconds, opened)
-    return _Survey(first, len(files), opened, clips, seconds, frames, size)
+    frames, origins = _frames(build, seconds, opened), _origins(build, plan)
+    return _Survey(first, len(files), opened, clips, seconds, frames, size, there, origins)
 
 
 def _survey_network(build: Context) -> _Survey:
     annotations = read_source_annotations(build)
     stage, ids = downloads.download_stage(build), downloads.wanted_ids(build, annotations)
-    plan = plan_stage(build.store, stage, downloads.download_items(build, ids), repair=False)
-    known = [rows[0] for _, rows in read_rows(build.store, plan.known.values(), _SEEN)]
-    size = sum(row["bytes"] for row in known) / len(known) if known else _BYTES_PER_VIDEO
-    length = sum(row["duration_ms"] for row in known) / len(known) / 1000 if known else None
-    requests = sum(len(chunk) for chunk in plan.todo)
-    pace = downloads.per_hour(build)
+    plan = plan_stage(
+        build.store,
+        stage,
+        downloads.download_items(build, ids),
+        repair=False,
+        again=downloads.try_again(build),
+    )
+    known = {o.row_key: rows[0] for o, rows in read_rows(build.store, plan.known.values(), _SEEN)}
+    lost = downloads.lost_media(build, plan.known.values())
+    asked = lost | {task.row_key for chunk in plan.todo for task in chunk}
+    size, length = float(_BYTES_PER_VIDEO), _SECONDS_PER_VIDEO
+    if known:
+        size = sum(row["bytes"] for row in known.values()) / len(known)
+        length = sum(row["duration_ms"] for row in known.values()) / len(known) / 1000
+    requests, pace = len(asked), downloads.per_hour(build)
     took = 3600 / pace if pace else 1 + size / _BYTES_PER_SECOND
-    usable = len(known) + requests  # who knows how many of these
+    usable = len(known.keys() | asked)  # who knows how many of these
     first = StageEstimate(
         stage.name, len(ids), len(ids) - requests, round(size * usable), took * requests, not pace
     )
-    clips, seconds = len(ids), len(ids) * (length or _SECONDS_PER_VIDEO)
+    clips, seconds = len(ids), len(ids) * length
     if annotations is not None:
         lengths = [t.end_ms - t.start_ms for name in ids for t in annotations[name]]
         clips, seconds = len(lengths), sum(lengths) / 1000
-    frames = _frames(build, seconds, clips)
-    opened = round(size * len(known))
-    return _Survey(first, len(ids), usable, clips, seconds, frames, opened, requests, pace)
+    return _Survey(
+        first,
+        files=len(ids),
+        opened=usable,
+        clips=clips,
+        seconds=seconds,
+        frames=_frames(build, seconds, clips),
+        source_bytes=sum(row["bytes"] for row in known.values()),
+        bytes_there=sum(row["bytes"] for key, row in known.items() if key not in lost),
+        origins=frozenset(row["media_sha256"] for row in known.values()),
+        requests=requests,
+        per_hour=pace,
+        pause_s=_pause_s(build.store, stage.manner.budget),
+    )
+
+
+def _pause_s(store: Store, budget: str) -> float:
+    """How long the source is left alone from now on; only looks at what ``Budget`` keeps."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        state = json.loads(store.read(f"budgets/{budget}.json"))
+        since = max(0.0, time.time() - float(state["paused_at"]))
+        return max(0.0, float(state["pause_s"]) - since)
+    return 0.0
 
 
 def _survey_rendered(build: Context) -> _Survey:
     rendered.is_annotated(build)
     items, config = rendered.render_items(build), build.config.rendered
     pixels = round(config.seconds * config.fps) * config.width * config.height
-    first = _first(
+    first, there, plan = _first(
         build,
         rendered.render_stage(build),
         items,
@@ -209,7 +264,8 @@ def _survey_rendered(build: Context) -> _Survey:
         pixels * _SECONDS_PER_PIXEL,
     )
     count, seconds = len(items), len(items) * config.seconds
-    return _Survey(first, count, count, count, seconds, _frames(build, seconds, count), 0)
+    frames, origins = _frames(build, seconds, count), _origins(build, plan)
+    return _Survey(first, count, count, count, seconds, frames, 0, there, origins)
 
 
 def _survey_views(build: Context) -> _Survey:
@@ -217,14 +273,15 @@ def _survey_views(build: Context) -> _Survey:
     objects = views.list_objects(stage)
     count, pictures = len(objects), sum(viewed.views for viewed in objects)
     pixels = build.config.image.size**2 * pictures / max(1, count)
-    first = _first(
+    first, there, _ = _first(
         build,
         stage,
         views.view_items(objects),
         round(pixels * _BYTES_PER_VIEWED_PIXEL),
         pixels * _SECONDS_PER_VIEWED_PIXEL,
     )
-    return _Survey(first, count, count, count, 0.0, pictures, 0)
+    origins = frozenset(viewed.sha256 or viewed.name for viewed in objects)
+    return _Survey(first, count, count, count, 0.0, pictures, 0, there, origins)
 
 
 def _frames(build: Context, seconds: float, opened: int) -> int:
@@ -244,15 +301,21 @@ def _of_crops(stage: str, crops: int) -> StageEstimate:
 
 def _first(
     build: Context, stage: RowStage, items: Sequence[Item], size: int, seconds: float
-) -> StageEstimate:
+) -> tuple[StageEstimate, int, Plan]:
+    """The stage, what its known results take on disk, and its plan."""
     plan = plan_stage(build.store, stage, items, repair=False)
     todo = sum(len(chunk) for chunk in plan.todo)
-    return StageEstimate(
-        stage.name, len(items), len(items) - todo, size * len(items), seconds * todo
-    )
+    known = len(items) - todo
+    estimate = StageEstimate(stage.name, len(items), known, size * len(items), seconds * todo)
+    return estimate, size * known, plan
 
 
-_SEEN = ("bytes", "duration_ms")
+def _origins(build: Context, plan: Plan) -> frozenset[str]:
+    found = read_rows(build.store, plan.known.values(), ["media_sha256"])
+    return frozenset(rows[0]["media_sha256"] for _, rows in found)
+
+
+_SEEN = ("bytes", "duration_ms", "media_sha256")
 _SURVEYS: dict[str, Callable[[Context], _Survey]] = {
     "folder": _survey_folder,
     "http": _survey_network,
@@ -275,6 +338,8 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
         hours = found["request_hours"]
         told = f"{found['per_hour']:.0f} an hour: {hours:.1f} h" if hours else "without a limit"
         yield f"  {found['requests']} videos to ask the network for, {told}"
+        if found["pause_hours"]:
+            yield f"  the source is left alone for {_time(3600 * found['pause_hours'])} more"
     yield f"  {'stage':8} {'rows':>9} {'exist':>7} {'on disk':>9} {'time':>9}   (at most)"
     for stage in found["stages"]:
         known = "" if stage["known"] is None else str(stage["known"])

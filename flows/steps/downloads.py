@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -28,6 +29,14 @@ from storage.tombstones import read_tombstones
 GUESTS_PER_HOUR = 300.0  # what YouTube gives whoever is not signed in
 _ID = "{video_id}"
 _NOT_BY_DECORD = ("av01",)
+# As Transfer and DownloadVideos write it: what was found, and the limit that refused it
+_OVER_A_LIMIT = re.compile(r"(?:(\d+) (?:s|bytes), at most|more than) (\d+)")
+# Parameters of a query whose value may open what is closed, or changes with one that does
+_SECRET = re.compile(
+    r"token|secret|signature|passw|credential|apikey|^x-(amz|goog)-"
+    r"|(^|[-_.])(key|sig|auth|authorization|pass|pwd|session|sid|jwt|hmac|policy|expires?)($|[-_.])",
+    re.IGNORECASE,
+)
 
 
 def per_hour(build: Context) -> float | None:
@@ -96,7 +105,7 @@ def wanted_ids(build: Context, annotations: Annotations | None) -> list[str]:
             "one video id a line"
         )
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
+        lines = Path(path).read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"source.path: cannot read {path}: {error}") from error
     ids = sorted({line.strip() for line in lines if line.strip()})
@@ -108,7 +117,7 @@ def wanted_ids(build: Context, annotations: Annotations | None) -> list[str]:
 def download_items(build: Context, ids: Sequence[str]) -> list[Item]:
     """The download stage's input: what is asked for, and by which address."""
     template, root = _template(build), build.store.location
-    public = _without_secrets(template)
+    public = _public(template)
     return [
         Item(
             {"video_id": video_id, "url": _fill(public, video_id)},
@@ -128,7 +137,7 @@ def fetch_downloads(build: Context, annotations: Annotations | None) -> list[Vid
     stage, ids = download_stage(build), wanted_ids(build, annotations)
     items = download_items(build, ids)
     build.needed = (stage, *build.needed)
-    outcomes = build.run(stage, items, _try_again(build))
+    outcomes = build.run(stage, items, try_again(build))
     outcomes = _fetch_lost_media(build, stage, items, outcomes)
     _remove_finished(build, items, outcomes)
     _show_unknown(build, outcomes)
@@ -164,21 +173,55 @@ def fetch_downloads(build: Context, annotations: Annotations | None) -> list[Vid
     return videos
 
 
-def _try_again(build: Context) -> Callable[[Outcome], bool]:
-    retry = build.config.download.retry
-    return lambda outcome: outcome.retryable or outcome.status.value in retry
+def try_again(build: Context) -> Callable[[Outcome], bool]:
+    """Which known downloads are asked for again.
+
+    Those that are worth another try, those whose reason ``download.retry`` names, and those that
+    a limit refused which the configuration has no more.
+    """
+    place = place_of(_template(build))
+    return lambda outcome: (
+        outcome.retryable
+        or outcome.status.value in build.config.download.retry
+        or _allowed_by_now(build, outcome, place)
+    )
+
+
+def lost_media(build: Context, outcomes: Iterable[Outcome]) -> set[str]:
+    """The row keys of what was fetched once and is not below ROOT/media any more."""
+    there, forgotten = set(build.store.list(MEDIA)), read_tombstones(build.store).media
+    return {
+        outcome.row_key
+        for outcome, [row] in read_rows(build.store, outcomes, ["media", "media_sha256"])
+        if f"{MEDIA}/{row['media']}" not in there and row["media_sha256"] not in forgotten
+    }
+
+
+def _allowed_by_now(build: Context, outcome: Outcome, place: tuple[str, int]) -> bool:
+    """Whether what refused a video would let it pass by now, by the words of its row.
+
+    A video that is refused again has the new limit in its row, so that it is asked for once.
+    """
+    download, detail = build.config.download, (outcome.detail or "").lower()
+    if outcome.status is Status.ADDRESS_REFUSED:
+        host, port = place
+        return build.config.source.allow_private and f"{host}:{port}" in detail.split()
+    if outcome.status not in (Status.TOO_LONG, Status.TOO_LARGE):
+        return False
+    limit = download.max_seconds if outcome.status is Status.TOO_LONG else download.max_bytes
+    told = _OVER_A_LIMIT.search(detail)
+    if told is None:
+        return False
+    found, before = float(told[1] or 0), float(told[2])
+    # Both were rounded when they were written down, and so the new limit is here.
+    return limit >= found and float(f"{limit:.0f}") > before
 
 
 def _fetch_lost_media(
     build: Context, stage: DownloadVideos, items: Sequence[Item], outcomes: list[Outcome]
 ) -> list[Outcome]:
     """Fetch again what was fetched once and is not below ROOT/media any more."""
-    there, forgotten = set(build.store.list(MEDIA)), read_tombstones(build.store).media
-    lost = {
-        outcome.row_key
-        for outcome, [row] in read_rows(build.store, outcomes, ["media", "media_sha256"])
-        if f"{MEDIA}/{row['media']}" not in there and row["media_sha256"] not in forgotten
-    }
+    lost = lost_media(build, outcomes)
     if not lost:
         return outcomes
     build.progress.say(f"{len(lost)} videos are gone from {MEDIA}: they are fetched again")
@@ -235,7 +278,7 @@ def _template(build: Context) -> str:
     except ValueError as error:
         raise ConfigError(f"source.url_template: {error}") from error
     parts = urlsplit(template)
-    if _ID not in template.removeprefix(f"{parts.scheme}://{parts.netloc}"):
+    if _ID not in f"{parts.path}?{parts.query}":  # what stands behind a # is never sent
         raise ConfigError(f"source.url_template: there is no {_ID} behind its host")
     if _ID in parts.netloc or "@" in parts.netloc:
         raise ConfigError(
@@ -247,11 +290,22 @@ def _template(build: Context) -> str:
     return template
 
 
-def _without_secrets(template: str) -> str:
-    """The template as it may be published: of its query only what names the video."""
+def _public(template: str) -> str:
+    """The template as it may be published: of its query only what names the video.
+
+    The other parameters tell one source from another (``set=cars``) and may hold a key: their
+    digest stands for them, without those that are called like a secret.
+    """
     parts = urlsplit(template)
-    query = [(name, value) for name, value in parse_qsl(parts.query) if _ID in value]
-    return urlunsplit((*parts[:3], urlencode(query, safe="{}"), ""))
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    named = [(name, value) for name, value in query if _ID in value]
+    others = sorted(
+        [name, value]
+        for name, value in query
+        if _ID not in name + value and not _SECRET.search(name)
+    )
+    mark = f"query-{digest(others)[:12]}" if others else ""
+    return urlunsplit((*parts[:3], urlencode(named, safe="{}"), mark))
 
 
 def _fill(template: str, video_id: str) -> str:

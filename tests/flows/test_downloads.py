@@ -20,7 +20,7 @@ from flows.build_dataset import build_dataset
 from flows.configs import find_config
 from flows.dry_run import check_room, describe, estimate
 from flows.progress import TerminalProgress
-from flows.steps.context import BuildError, Context
+from flows.steps.context import BuildError
 from flows.steps.downloads import download_items, download_stage, wanted_ids
 from flows.steps.sources import fetch_source
 from idpose_core.config import ConfigError, parse_override
@@ -38,13 +38,8 @@ from tests.download.server import (
 )
 from tests.flows.builds import BOX_CARS, InThisProcess, run
 from tests.flows.invariants import check_dataset
+from tests.flows.network import QUICK, context, invented, write_table
 
-QUICK = [
-    "download.stall_seconds=1",
-    "download.backoff_seconds=0.05",
-    "download.pause_seconds=0.2",
-    "download.tries=3",
-]
 REASONS = {
     "fail404_aaa": "not_found",
     "fail410_aaa": "removed",
@@ -88,16 +83,6 @@ def serve_failures(server: LocalServer, other: LocalServer, healing: tuple[bytes
 
 def rows_of(table: str) -> list[list[str]]:
     return [row for row in csv.reader(io.StringIO(table)) if row and row[0] != "youtube_id"]
-
-
-def invented(name: str) -> list[list[str]]:
-    times = (0, 1000, 2000)
-    return [[name, str(t), "23", "car", "0", "present", ".2", ".6", ".3", ".7"] for t in times]
-
-
-def write_table(path: Path, rows: list[list[str]]) -> Path:
-    path.write_text("".join(",".join(row) + "\n" for row in rows))  # as published: no header
-    return path
 
 
 def settings(server: LocalServer, table: Path, *sets: str) -> list[str]:
@@ -272,6 +257,7 @@ def test_the_split_of_the_source(
     [
         (["source.url_template=null"], "source.url_template, such as"),
         (["source.url_template=http://a.example/v.mp4"], "no {video_id}"),
+        (["source.url_template=http://a.example/#{video_id}"], "no {video_id}"),
         (["source.url_template=http://{video_id}.example/{video_id}"], "no place in the host"),
         (["source.url_template=http://me:secret@a.example/{video_id}"], "credentials"),
         (["source.url_template=ftp://a.example/{video_id}"], "not an http"),
@@ -300,16 +286,12 @@ def test_a_wrong_setup_is_one_message(sets: list[str], message: str, tmp_path: P
     assert message in str(caught.value) and "secret" not in str(caught.value)
 
 
-def context(tmp_path: Path, *sets: str) -> Context:
-    words = ["source.kind=http", "source.url_template=http://a.example/{video_id}", *sets]
-    config = find_config(BOX_CARS, dict(map(parse_override, words)))
-    return Context(config, Store(tmp_path / "root"), InThisProcess(), TerminalProgress())
-
-
 def test_a_list_of_ids_stands_in_for_annotations(tmp_path: Path) -> None:
     (tmp_path / "ids.txt").write_text("b\n\n  a \r\nb\n-c\n")
     build = context(tmp_path, f"source.path={tmp_path / 'ids.txt'}")
     assert wanted_ids(build, None) == ["-c", "a", "b"]
+    (tmp_path / "ids.txt").write_bytes(b"\xef\xbb\xbfa\r\nb\r\n")  # as an editor may save it
+    assert wanted_ids(build, None) == ["a", "b"]
     (tmp_path / "ids.txt").write_text("\n")
     for path in (tmp_path / "ids.txt", tmp_path / "nothing.txt"):
         with pytest.raises(ConfigError, match=r"source\.path"):
