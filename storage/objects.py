@@ -137,6 +137,12 @@ class Store:
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._full(path))
 
+    def remove_temporary(self, folder: str) -> None:
+        """Remove what killed writers left in a folder; only where no other one writes."""
+        local = self.local_path(folder)
+        for path in local.glob(f"{_TEMPORARY}*") if local is not None else ():
+            path.unlink(missing_ok=True)
+
     def _full(self, path: str) -> str:
         pure = PurePosixPath(path)
         if pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:

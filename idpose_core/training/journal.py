@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -45,6 +46,7 @@ class Journal:
         self._lines = [row for row in read_metrics(store, run) if row["step"] <= step]
         self._written = time.monotonic()
         self._board: Any = None
+        self._board_failed = False
         self._first_step = step
         self.sums: dict[str, Tensor] = {}
         self.count = 0
@@ -70,9 +72,8 @@ class Journal:
         if not values:
             return
         self._lines.append({"step": step, **values})
-        for name, value in values.items():
-            board = self._tensorboard()
-            if board is not None:
+        with self._tensorboard() as board:
+            for name, value in values.items() if board is not None else ():
                 board.add_scalar(name, value, step)
         if time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES:
             self.flush()
@@ -80,9 +81,9 @@ class Journal:
     def picture(self, step: int, name: str, picture: Picture) -> None:
         """Keep a picture uint8 [H, W, 3] as ``<name>/<step>.png``."""
         self._store.replace(f"{self._folder}/{name}/{step:09d}.png", encode_png(picture))
-        board = self._tensorboard()
-        if board is not None:
-            board.add_image(name, picture, step, dataformats="HWC")
+        with self._tensorboard() as board:
+            if board is not None:
+                board.add_image(name, picture, step, dataformats="HWC")
 
     def flush(self) -> None:
         """Write what was recorded."""
@@ -90,7 +91,8 @@ class Journal:
         self._store.replace(self._path, text.encode())
         self._written = time.monotonic()
         if self._board is not None:
-            self._board.flush()
+            with self._tensorboard() as board:
+                board.flush()
 
     def close(self) -> None:
         """Write what was recorded, and close."""
@@ -108,15 +110,23 @@ class Journal:
         self.sums = {name: total.to(device) for name, total in state["sums"].items()}
         self.count = state["count"]
 
-    def _tensorboard(self) -> Any:
-        """The writer of TensorBoard's files; None where the root is remote."""
-        folder = self._store.local_path(f"{self._folder}/tensorboard")
-        if self._board is None and folder is not None:
-            from torch.utils.tensorboard import SummaryWriter
+    @contextmanager
+    def _tensorboard(self) -> Iterator[Any]:
+        """The writer of TensorBoard's files; None where the root is remote, or after an error.
 
-            # Steps after this one, of a process that died, are hidden.
-            self._board = SummaryWriter(str(folder), purge_step=self._first_step + 1)
-        return self._board
+        A writer that failed once (a full disk) fails for ever; the other records go on.
+        """
+        folder = self._store.local_path(f"{self._folder}/tensorboard")
+        try:
+            if self._board is None and folder is not None and not self._board_failed:
+                from torch.utils.tensorboard import SummaryWriter
+
+                # Steps after this one, of a process that died, are hidden.
+                self._board = SummaryWriter(str(folder), purge_step=self._first_step + 1)
+            yield self._board
+        except OSError:
+            self._board, self._board_failed = None, True
+            raise
 
 
 def read_metrics(store: Store, run: str) -> list[dict[str, Any]]:

@@ -89,51 +89,53 @@ def train(
     world, stop = world or World(), stop or threading.Event()
     limit = _Limit(run.config, stop, world, device)
     config, training = run.config, run.config.training
-    data = TripletData(store, run.dataset, merge_videos=training.merge_videos)
-    sampler = Sampler(len(data), training.batch_size, config.seed, world.rank, world.size)
-    size = config.generator.size
-    augmentation = Augmentation(size, config.seed, training.jitter, training.flip)
-    perceptual = load_perceptual(config.perceptual, perceptual_weights)
-    compiled = device.type == "cuda" if config.run.compile is None else config.run.compile
-    clips = len(data.classes)
-    trainer = Trainer(
-        config, perceptual, clips=clips, device=device, world=world, compiled=compiled
-    )
     checkpoints = Checkpoints(store, run.id, run.identity(), keep=config.run.keep)
-    resumed = checkpoints.latest()
-    if resumed is not None:
-        trainer.load_state_dict(resumed.state["trainer"])
-        set_random_state(resumed.state["random"])
-    begun = trainer.step
-    journal = Journal(store, run.id, begun)
-    if resumed is not None:
-        journal.load_state_dict(resumed.state["journal"], device)
-    observer = Observer(store, run, trainer, world, checkpoints, journal, data, say)
-    if world.leads:
-        describe_run(store, run)  # not before: with --new it would hide the run before it
-        observer.describe(resumed)
+    with _told(run, checkpoints):
+        data = TripletData(store, run.dataset, merge_videos=training.merge_videos)
+        sampler = Sampler(len(data), training.batch_size, config.seed, world.rank, world.size)
+        size = config.generator.size
+        augmentation = Augmentation(size, config.seed, training.jitter, training.flip)
+        perceptual = load_perceptual(config.perceptual, perceptual_weights)
+        compiled = device.type == "cuda" if config.run.compile is None else config.run.compile
+        clips = len(data.classes)
+        trainer = Trainer(
+            config, perceptual, clips=clips, device=device, world=world, compiled=compiled
+        )
+        resumed = checkpoints.latest()
+        if resumed is not None:
+            trainer.load_state_dict(resumed.state["trainer"])
+            set_random_state(resumed.state["random"])
+        begun = trainer.step
+        journal = Journal(store, run.id, begun)
+        if resumed is not None:
+            journal.load_state_dict(resumed.state["journal"], device)
+        observer = Observer(store, run, trainer, world, checkpoints, journal, data, say)
+        if world.leads:
+            store.remove_temporary(checkpoints.folder)  # of a process that was killed in a save
+            describe_run(store, run)  # not before: with --new it would hide the run before it
+            observer.describe(resumed)
 
-    with closing(observer), _told(run, checkpoints):
-        loader = batches(
-            data, sampler, begun, training.steps,
-            threads=config.run.loader_threads, pin=device.type == "cuda",
-        )  # fmt: skip
-        with closing(loader):
-            for raw in loader:
-                batch = augmentation(raw, device)
-                if trainer.step == begun:
-                    check_batch(batch, size=size, clips=clips)
-                at = trainer.step + 1
-                losses, measured = trainer.train_step(
-                    batch, measure=at % training.measure_every == 0
-                )
-                observer.after_step(losses, measured, first=trainer.step == begun + 1)
-                if trainer.step < training.steps and limit.reached(trainer.step - begun):
-                    break
-        observer.checkpoint()
-        done = trainer.step >= training.steps
-        # All processes: they look at the weights together.
-        model = observer.publish() if done else None
+        with closing(observer):
+            loader = batches(
+                data, sampler, begun, training.steps,
+                threads=config.run.loader_threads, pin=device.type == "cuda",
+            )  # fmt: skip
+            with closing(loader):
+                for raw in loader:
+                    batch = augmentation(raw, device)
+                    if trainer.step == begun:
+                        check_batch(batch, size=size, clips=clips)
+                    at = trainer.step + 1
+                    losses, measured = trainer.train_step(
+                        batch, measure=at % training.measure_every == 0
+                    )
+                    observer.after_step(losses, measured, first=trainer.step == begun + 1)
+                    if trainer.step < training.steps and limit.reached(trainer.step - begun):
+                        break
+            observer.checkpoint()
+            done = trainer.step >= training.steps
+            # All processes: they look at the weights together.
+            model = observer.publish() if done else None
     stopped = None if done else limit.reason
     return Trained(
         run.id, model, trainer.step, begun, stopped, stopped is not None and stop.is_set()
@@ -184,8 +186,20 @@ def _told(run: Run, checkpoints: Checkpoints) -> Iterator[None]:
             f"run {run.id}: {error}; {left}; lower training.learning_rate or the weights.*, which "
             "starts another run"
         ) from error
-    except torch.OutOfMemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0] or "no more to be had"
         raise OutOfMemoryError(
-            f"run {run.id}: the device's memory is too small ({error}): lower training.batch_size "
+            f"run {run.id}: the device's memory is too small ({reason}): lower training.batch_size "
             "or take a smaller training.preset, which starts another run"
         ) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """A CPU's allocator has no exception of its own: it says so in a RuntimeError."""
+    return (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or "DefaultCPUAllocator" in str(error)
+        or "bad_alloc" in str(error)
+    )

@@ -333,6 +333,25 @@ def test_what_cannot_be_drawn_or_recorded_does_not_end_a_training(
     assert any("not written" in line and "samples" in line for line in said)
 
 
+def test_memory_that_runs_out_is_told_on_the_cpu_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from idpose_core.training.loop import OutOfMemoryError
+    from idpose_core.training.trainer import Trainer
+
+    commit_world(Store(tmp_path))
+    for hungry in (lambda *_, **__: torch.empty(2**60), lambda *_, **__: np.empty(2**58)):
+        for name in ("__init__", "train_step"):
+            with monkeypatch.context() as patch:
+                patch.setattr(Trainer, name, hungry)
+                with pytest.raises(OutOfMemoryError, match=r"too small .*: lower training\.batch"):
+                    run(tmp_path)
+    with monkeypatch.context() as patch:  # and nothing else is taken for it
+        patch.setattr(Trainer, "train_step", lambda *_, **__: torch.ones(2) @ torch.ones(3))
+        with pytest.raises(RuntimeError, match="size"):
+            run(tmp_path)
+
+
 def test_a_new_run_that_cannot_begin_does_not_hide_the_one_before(tmp_path: Path) -> None:
     store = Store(tmp_path)
     commit_world(store)
