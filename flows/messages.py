@@ -6,7 +6,9 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
+from typing import TextIO
 
 from rich.console import Console
 
@@ -47,6 +49,24 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, ToldError | ValueError):
         return str(error), 1
     return None
+
+
+def telling(stream: TextIO) -> Callable[[str], None]:
+    """What prints lines on a stream for as long as it can be written, and then nothing any more.
+
+    For work that does not hang on who listens: the pipe may be closed, the disk of the log full.
+    The stream leads nowhere then, or what Python still holds for it would be an error at its end.
+    """
+
+    def tell(line: str) -> None:
+        try:
+            print(visible(line), file=stream, flush=True)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+    return tell
 
 
 def print_error(message: str) -> None:

@@ -108,6 +108,7 @@ def stopped_by_signals() -> Iterator[threading.Event]:
     """An event that SIGINT, SIGTERM and SIGHUP set; a second SIGINT ends the program at once.
 
     A second SIGTERM does not: who sends one often sends more, and the checkpoint is on its way.
+    Signals that were ignored when the program was started (``nohup``) stay so.
     """
     stop = threading.Event()
     before: dict[int, Any] = {}
@@ -124,8 +125,9 @@ def stopped_by_signals() -> Iterator[threading.Event]:
             signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     if threading.current_thread() is threading.main_thread():
-        caught_here = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        before = {n: signal.signal(n, ask) for n in caught_here}
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, a shell's background job
+                before[number] = signal.signal(number, ask)
     try:
         yield stop
     finally:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.messages import terminal, visible
+from flows.messages import telling, visible
 from flows.options import (
     DatasetArgument,
     JsonOption,
@@ -51,23 +52,21 @@ def train(
         keys = dict(settings.parse_override(TrainingConfig, text) for text in overrides or [])
         if method is not None:
             keys["training.method"] = method
-        progress = terminal(stderr=True)
         done = train_dataset(
-            find_root(root), dataset, values, keys, new=new,
-            say=lambda line: progress.print(visible(line)),
-        )  # fmt: skip
+            find_root(root), dataset, values, keys, new=new, say=telling(sys.stderr)
+        )
         if done is not None:
             _report_training(done, as_json)
 
 
 def _report_training(done: Trained, as_json: bool) -> None:
     model = f"{done.model.name}@{done.model.version}" if done.model else None
+    # A JSON object that was asked for and cannot be given is an error.
+    tell = print if as_json else telling(sys.stdout)
     if model:
-        console.print(f"published {model} after {done.steps} steps")
+        tell(f"published {model} after {done.steps} steps")
     elif done.stopped:
-        console.print(
-            f"stopped at step {done.steps}: {done.stopped}; the same command goes on there"
-        )
+        tell(f"stopped at step {done.steps}: {done.stopped}; the same command goes on there")
     if as_json:
         print_json(
             {

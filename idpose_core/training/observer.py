@@ -15,7 +15,7 @@ from idpose_core.training.data import EmptySplitError, TripletData
 from idpose_core.training.journal import Journal, status_line
 from idpose_core.training.processes import World
 from idpose_core.training.published import Model, champion, promote, publish_model
-from idpose_core.training.runs import Run, code_version
+from idpose_core.training.runs import Run, code_version, runs_of_other_methods
 from idpose_core.training.samples import Matrix, choose_matrix
 from idpose_core.training.sampling import Sampler
 from idpose_core.training.trainer import Trainer
@@ -24,6 +24,21 @@ from storage.objects import Store
 
 Say = Callable[[str], None]
 _HELD_OUT = 64  # triplets that rank the checkpoints
+
+
+def unfailing(say: Say) -> Say:
+    """The same lines until one cannot be told (OSError), then none: nobody hears them."""
+    heard = True
+
+    def tell(line: str) -> None:
+        nonlocal heard
+        try:
+            if heard:
+                say(line)
+        except OSError:
+            heard = False
+
+    return tell
 
 
 class Observer:
@@ -41,7 +56,7 @@ class Observer:
         say: Say,
     ) -> None:
         self._store, self._run, self._trainer, self._world = store, run, trainer, world
-        self._checkpoints, self._journal, self._say = checkpoints, journal, say
+        self._checkpoints, self._journal, self._say = checkpoints, journal, unfailing(say)
         self._data = data
         self._training = run.config.training
         self._saved = trainer.step
@@ -66,6 +81,9 @@ class Observer:
             self._say(f"left out: {damage}")
         if resumed:
             self._say(f"going on from step {resumed.step}")
+            return
+        for other, version in runs_of_other_methods(self._store, self._run):
+            self._say(f"run {other} of method version {version} is left; this one starts at step 0")
 
     def after_step(
         self, losses: dict[str, Tensor], measured: dict[str, float], *, first: bool

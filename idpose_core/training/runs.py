@@ -88,8 +88,27 @@ def open_run(
     return Run(_numbered(base, attempt), nameless.dataset, config, perceptual_sha256)
 
 
+def runs_of_other_methods(store: Store, run: Run) -> list[tuple[str, int]]:
+    """Runs of the same data and configuration under earlier versions of the method.
+
+    Their weights came about in another way, so this run does not go on with them.
+
+    Returns:
+        Id (of the first that was started) and version of the method, in order.
+    """
+    found, mine = [], run.identity()
+    for earlier in range(1, mine["method_version"]):
+        base = digest({**mine, "method_version": earlier})[:12]
+        if store.exists(_document(base)):
+            found.append((base, earlier))
+    return found
+
+
 def describe_run(store: Store, run: Run) -> None:
-    """Write ``config.json``, unless it is written."""
+    """Write ``config.json``: the configuration of the last call, and when the first one was.
+
+    Between calls that go on with a run, steps, cadence and ``run.*`` may change.
+    """
     content = {
         "run": run.id,
         "dataset": run.dataset,
@@ -103,7 +122,13 @@ def describe_run(store: Store, run: Run) -> None:
         },
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    store.publish(_document(run.id), json.dumps(content, indent=1).encode() + b"\n")
+    try:
+        before = json.loads(store.read(_document(run.id)))
+        content["created_at"] = before["created_at"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        before = None
+    if content != before:
+        store.replace(_document(run.id), json.dumps(content, indent=1).encode() + b"\n")
 
 
 @contextmanager

@@ -1,0 +1,69 @@
+"""Runs: what their folder says of them, and which ones a training does not go on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.train import train_dataset
+from idpose_core.methods.identity_pose import VERSION
+from idpose_core.training import config
+from storage.objects import Store
+from tests.training.tiny import SETTINGS
+from tests.training.worlds import commit_world
+
+
+def train(root: Path, **other: Any) -> tuple[str, list[str]]:
+    """Two steps, or as many as asked for. Returns the run's id and what was said."""
+    keys = {name.replace("__", "."): value for name, value in other.items()}
+    said: list[str] = []
+    done = train_dataset(
+        str(root), "cars", overrides=SETTINGS | {"training.steps": 2} | keys, say=said.append
+    )
+    assert done is not None
+    return done.run, said
+
+
+def test_a_new_version_of_the_method_says_which_run_it_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_world(Store(tmp_path))
+    monkeypatch.setattr(config, "VERSION", VERSION - 1)
+    before, said = train(tmp_path)
+    assert not any("method version" in line for line in said)
+    monkeypatch.undo()
+    _, said = train(tmp_path, seed=1)
+    assert not any("method version" in line for line in said)
+    after, said = train(tmp_path)
+    assert after != before
+    told = f"run {before} of method version {VERSION - 1} is left; this one starts at step 0"
+    assert told in said
+    assert told not in train(tmp_path)[1]
+
+
+def test_the_configuration_of_a_run_is_that_of_its_last_call(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    commit_world(store)
+    steps, begun = [], []
+    for wanted in (1, 2):
+        path = f"runs/{train(tmp_path, training__steps=wanted)[0]}/config.json"
+        content = json.loads(store.read(path))
+        steps.append(content["config"]["training"]["steps"])
+        begun.append(content["created_at"])
+        if wanted == 1:
+            content["created_at"] = begun[0] = "2026-01-01T00:00:00+00:00"
+            store.replace(path, json.dumps(content).encode())
+    assert steps == [1, 2] and begun[0] == begun[1]
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    """A checkpoint of the paper's networks is a gigabyte."""
+    commit_world(Store(tmp_path))
+    folder = tmp_path / "runs" / train(tmp_path, training__steps=1)[0] / "checkpoints"
+    (folder / ".tmp-0123").write_bytes(b"half")
+    before = sorted(folder.glob("*.safetensors"))
+    train(tmp_path)
+    assert before and not list(folder.glob(".tmp-*")) and set(before) < set(folder.iterdir())
