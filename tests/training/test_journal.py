@@ -11,6 +11,7 @@ from idpose_core.training.journal import Journal, read_metrics
 from storage.objects import Store
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_writer_of_tensorboard_that_failed_takes_no_other_record_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
