@@ -33,6 +33,8 @@ from storage.objects import Store
 from storage.parquet import from_parquet
 
 _SHARDS_AT_ONCE = 16
+# Straight to RGB; how a camera was held is no matter of a picture that was cropped and stored.
+_RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 MEMORY = 8 << 30
 
@@ -136,8 +138,7 @@ class TripletData:
             self._spans[number[crop_id]] = self._encoded.add(data)
         self._bytes = self._encoded.array()
         self._decoded: NDArray[np.uint8] | None = None
-        height, width = self._decode(0).shape[:2]
-        self.size: tuple[int, int] = (height, width)
+        self.size: tuple[int, int] = self._check_picture(0)
         self._check_headers()
         if decoded:
             self._hold_decoded(memory)
@@ -157,7 +158,7 @@ class TripletData:
             return held
         found = np.empty((*wanted.shape, *self.size, 3), np.uint8)
         for place, crop in np.ndenumerate(wanted):
-            self._decode_into(int(crop), found[place])
+            found[place] = self._decode(int(crop))
         return found
 
     def raw_batch(self, step: int, rows: Rows, slots: Rows) -> RawBatch:
@@ -198,31 +199,31 @@ class TripletData:
     def _check_headers(self) -> None:
         """Decode what does not begin as an 8-bit RGB PNG of the right size, to say what it is."""
         head = _PNG + struct.pack(">IIBB", self.size[1], self.size[0], 8, 2)
-        scratch = np.empty((*self.size, 3), np.uint8)
         for crop, (start, stop) in enumerate(self._spans):
             if self._bytes[start : min(stop, start + len(head))].tobytes() != head:
-                self._decode_into(crop, scratch)
+                size = self._check_picture(crop)
+                if size != self.size:
+                    found, first = ("x".join(map(str, (*each, 3))) for each in (size, self.size))
+                    raise self._unusable(crop, f"is {found}, the first one {first}")
 
-    def _decode_into(self, crop: int, place: NDArray[np.uint8]) -> None:
-        """Write the picture of a crop, RGB, into uint8 ``[H, W, 3]``."""
-        pixels = self._decode(crop)
-        if pixels.shape != place.shape:
-            shape, wanted = ("x".join(map(str, array.shape)) for array in (pixels, place))
-            raise self._unusable(crop, f"is {shape}, the first one {wanted}")
-        cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=place)
+    def _check_picture(self, crop: int) -> tuple[int, int]:
+        """Height and width of a picture as it is stored, which must be uint8 of three channels."""
+        pixels = self._decode(crop, cv2.IMREAD_UNCHANGED)
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            shape = "x".join(map(str, pixels.shape))
+            raise self._unusable(crop, f"is {pixels.dtype} {shape}, not three channels of uint8")
+        height, width = pixels.shape[:2]
+        return height, width
 
-    def _decode(self, crop: int) -> NDArray[np.uint8]:
-        """The picture of a crop, BGR uint8 ``[H, W, 3]``."""
+    def _decode(self, crop: int, flags: int = _RGB) -> NDArray[np.uint8]:
+        """The picture of a crop, RGB uint8 ``[H, W, 3]`` unless the flags say otherwise."""
         start, stop = self._spans[crop]
         try:
-            pixels = cv2.imdecode(self._bytes[start:stop], cv2.IMREAD_UNCHANGED)
+            pixels = cv2.imdecode(self._bytes[start:stop], flags)
         except cv2.error:  # such as for no bytes at all
             pixels = None
         if pixels is None:
             raise self._unusable(crop, "does not decode")
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-            shape = "x".join(map(str, pixels.shape))
-            raise self._unusable(crop, f"is {pixels.dtype} {shape}, not three channels of uint8")
         return pixels  # type: ignore[no-any-return]
 
     def _unusable(self, crop: int, why: str) -> DatasetError:
@@ -241,7 +242,7 @@ class TripletData:
             )
         held = np.empty((len(self._crops), height, width, 3), np.uint8)
         for crop in range(len(self._crops)):
-            self._decode_into(crop, held[crop])
+            held[crop] = self._decode(crop)
         self._decoded = held
         self._encoded, self._bytes = _Encoded(0), np.empty(0, np.uint8)
 
