@@ -21,7 +21,7 @@ from idpose_core.evaluation.intervals import Estimate, estimate, paired_differen
 from idpose_core.evaluation.judges import azimuth_error, judged
 from idpose_core.evaluation.kept import Judges
 from idpose_core.evaluation.lpips import Lpips, lpips_distances
-from idpose_core.evaluation.pictures import Pictures, generated
+from idpose_core.evaluation.pictures import Pictures, distinct, generated
 from idpose_core.evaluation.results import Measurement
 from idpose_core.evaluation.scores import ScoreNetwork, affinity_scores, masked
 from idpose_core.evaluation.sets import EvaluationSet
@@ -173,16 +173,15 @@ def _by_row(metric: str, values: Mapping[str, Values], frozen: EvaluationSet) ->
 
 
 def _pixels(outputs: Mapping[str, Pictures], frozen: EvaluationSet) -> Iterator[Finding]:
-    """Mean absolute difference from the target, of pictures in [-1, 1]."""
     target = frozen.role("target")
-    values = {
-        method: np.array([
-            np.abs(one.astype(np.float64) - true).mean() / 127.5
-            for one, true in zip(pictures, target, strict=True)
-        ])
-        for method, pictures in outputs.items()
-    }  # fmt: skip
+    values = {method: pixel_distances(pictures, target) for method, pictures in outputs.items()}
     yield from _by_row("pixel-l1", values, frozen)
+
+
+def pixel_distances(pictures: Pictures, targets: Pictures) -> Values:
+    """Mean absolute difference [N] of pairs of pictures uint8 [N, R, R, 3], taken as in [-1, 1]."""
+    pairs = zip(pictures, targets, strict=True)
+    return np.array([np.abs(one.astype(np.float64) - true).mean() / 127.5 for one, true in pairs])
 
 
 def _lpips(
@@ -198,15 +197,16 @@ def _sets(
     outputs: Mapping[str, Pictures], frozen: EvaluationSet, instruments: Instruments, device: str
 ) -> Iterator[Finding]:
     # The copies and the oracle show pictures that are targets as well: each is seen once.
-    pictures = np.concatenate([frozen.role("target"), *outputs.values()])
+    pictures, (targets, *places) = distinct(frozen.role("target"), *outputs.values())
     for network in instruments.features:
         features = extract(network, pictures, device=device)
-        real, *found_by_method = np.split(features, 1 + len(outputs))
+        real = features[targets]
         truth, n = gaussian(real), len(real)
         count = f"{n // 1000}k" if n % 1000 == 0 else str(n)
         inception = network.name == "inception"
         frechet = f"fid-inception-{count}" if inception else f"fd-{network.name}"
-        for method, found in zip(outputs, found_by_method, strict=True):
+        for method, place in zip(outputs, places, strict=True):
+            found = features[place]
             ours = gaussian(found)
             warning = few_samples(ours, truth)
             value = Estimate(
@@ -229,22 +229,18 @@ def _scores(
         # the pose picture; what should not agree with it is the ID picture, in another pose.
         partner, stranger = (ids, poses) if name.startswith("id-") else (poses, ids)
         pairs = {**outputs, CEILING: target, FLOOR: stranger}
-        values = {
-            method: affinity_scores(network, pictures, partner, side=side)
-            for method, pictures in pairs.items()
-        }
-        yield from _by_row(name, values, frozen)
+        found = affinity_scores(network, list(pairs.values()), partner, side=side)
+        yield from _by_row(name, dict(zip(pairs, found, strict=True)), frozen)
         id_mask, target_mask = frozen.masks_of("id"), frozen.masks_of("target")
         if name.startswith("id-") and id_mask is not None and target_mask is not None:
             # The output should show the object where the target does.
             hidden = {
-                method: affinity_scores(
-                    network, masked(pictures, target_mask), masked(ids, id_mask), side=side
-                )
+                method: masked(pictures, target_mask)
                 for method, pictures in pairs.items()
                 if method not in (*CONTROLS, FLOOR)
             }
-            yield from _by_row(f"{name}-masked", hidden, frozen)
+            found = affinity_scores(network, list(hidden.values()), masked(ids, id_mask), side=side)
+            yield from _by_row(f"{name}-masked", dict(zip(hidden, found, strict=True)), frozen)
 
 
 def _judged(

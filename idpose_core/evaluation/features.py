@@ -73,8 +73,6 @@ def extract(
 ) -> Features:
     """Features [N, dimensions] of pictures uint8 [N, R, R, 3].
 
-    Equal pictures are computed once: in a list of triplets one target stands for many.
-
     Raises:
         ValueError: Pictures of another form, or none.
     """
@@ -84,17 +82,14 @@ def extract(
         )
     if not len(pictures):
         raise ValueError("there are no pictures")
-    first: dict[bytes, int] = {}
-    place = [first.setdefault(picture.tobytes(), len(first)) for picture in pictures]
-    _, rows = np.unique(place, return_index=True)
     network = features.network.to(device)
-    found = np.empty((len(rows), features.dimensions))
+    found = np.empty((len(pictures), features.dimensions))
     with torch.inference_mode():
-        for at in range(0, len(rows), batch_size):
-            part = torch.tensor(pictures[rows[at : at + batch_size]], device=device)
+        for at in range(0, len(pictures), batch_size):
+            part = torch.tensor(pictures[at : at + batch_size], device=device)
             planes = part.permute(0, 3, 1, 2).float() / 255
             found[at : at + batch_size] = network(planes).double().cpu().numpy()
-    return found[place]
+    return found
 
 
 class _Inception(nn.Module):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from idpose_core.evaluation.intervals import Estimate, estimate, median
-from idpose_core.evaluation.pictures import Pictures, to_network
+from idpose_core.evaluation.pictures import Pictures, distinct, to_network
 from idpose_core.evaluation.views import LabelledViews
 from idpose_core.instances.arrays import single_thread
 from idpose_core.training.augmentation import (
@@ -280,11 +280,12 @@ def _at_training_scale(pictures: Pictures) -> Tensor:
 @torch.no_grad()
 def _answers(network: JudgeNetwork, pictures: Pictures) -> NDArray[np.float64]:
     """float64 [N, outputs]; the same for a picture in whatever company."""
+    different, (places,) = distinct(pictures)
     parts = []
-    for at in range(0, len(pictures), 256):
-        seen = to_network(pictures[at : at + 256])
+    for at in range(0, len(different), 256):
+        seen = to_network(different[at : at + 256])
         parts.append(network(_resized(seen, SIDE)).double().numpy())
-    return np.concatenate(parts)
+    return np.concatenate(parts)[places]
 
 
 def _resized(pictures: Tensor, side: int) -> Tensor:

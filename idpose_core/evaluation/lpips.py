@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from idpose_core.evaluation.pictures import Pictures, to_network
+from idpose_core.evaluation.pictures import Pictures, distinct, to_network
 from idpose_core.models.shift_tolerant_vgg16 import ShiftTolerantVgg16
 from idpose_core.models.shift_tolerant_vgg16 import convert_published as convert_vgg16
 from idpose_core.pose.shift_tolerant import LpipsScaling, ShiftTolerantAlexNet
@@ -114,7 +114,7 @@ def lpips_distances(
     Args:
         metric: Of :func:`load_lpips`.
         generated: uint8 [N, R, R, 3], or [M, N, R, R, 3] where M methods made pictures for the
-            same targets, whose feature maps are then computed once.
+            same targets. Equal pairs are computed once, and in a batch each different picture.
         targets: uint8 [N, R, R, 3].
         device: Where it is computed.
         batch_size: Pairs at a time.
@@ -128,16 +128,20 @@ def lpips_distances(
     if generated.shape[-4:] != targets.shape:
         raise ValueError(f"{generated.shape} against {targets.shape}: not pairs of pictures")
     metric = metric.to(device)
-    methods = generated.reshape(-1, *targets.shape)
-    found = np.empty(methods.shape[:2])
+    pictures, (aims, *seen) = distinct(targets, *generated.reshape(-1, *targets.shape))
+    # By target, so that a batch has few different ones.
+    every = np.stack([np.tile(aims, len(seen)), np.concatenate(seen)], axis=1)
+    pairs, place = np.unique(every, axis=0, return_inverse=True)
+    found = np.empty(len(pairs))
     with torch.no_grad():
-        for at in range(0, len(targets), batch_size):
-            part = slice(at, at + batch_size)
-            aim = metric.trunk(to_network(targets[part], device))
-            for distances, pictures in zip(found, methods, strict=True):
-                seen = metric.trunk(to_network(pictures[part], device))
-                distances[part] = metric.between(seen, aim).double().cpu().numpy()
-    return found.reshape(generated.shape[:-3])
+        for at in range(0, len(pairs), batch_size):
+            part = pairs[at : at + batch_size]
+            used, where = np.unique(part.T, return_inverse=True)
+            aim, one = where.reshape(2, -1)
+            maps = metric.trunk(to_network(pictures[used], device))
+            distances = metric.between([m[one] for m in maps], [m[aim] for m in maps])
+            found[at : at + batch_size] = distances.double().cpu().numpy()
+    return found[place.reshape(-1)].reshape(generated.shape[:-3])
 
 
 class _ImageNetTrunk(nn.Module):

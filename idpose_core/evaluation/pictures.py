@@ -16,6 +16,24 @@ from idpose_core.training.samples import Generate
 Pictures = NDArray[np.uint8]
 
 
+def distinct(*lists: Pictures) -> tuple[Pictures, list[NDArray[np.int64]]]:
+    """What is computed of single pictures is computed of these: in triplets one stands for many.
+
+    Args:
+        lists: Each uint8 [N, R, R, 3].
+
+    Returns:
+        The different pictures [U, R, R, 3] of all lists, and for each list the places [N] of its
+        pictures among them.
+    """
+    first: dict[bytes, int] = {}
+    places = [
+        np.array([first.setdefault(one.tobytes(), len(first)) for one in pictures], np.int64)
+        for pictures in lists
+    ]
+    return np.frombuffer(b"".join(first), np.uint8).reshape(len(first), *lists[0].shape[1:]), places
+
+
 def to_bytes(pictures: Tensor) -> Pictures:
     """Round float [N, 3, R, R] in [-1, 1] to uint8 [N, R, R, 3].
 

@@ -9,7 +9,7 @@ pictures, so it lies in [0.2689, 0.7311], and equal pictures have 0.7311.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from idpose_core.evaluation.judges import SIDE, JudgeNetwork
-from idpose_core.evaluation.pictures import Pictures, to_network
+from idpose_core.evaluation.pictures import Pictures, distinct, to_network
 from idpose_core.instances.arrays import single_thread
 from idpose_core.pose.rotnet import IMAGENET_MEAN, IMAGENET_STD
 from idpose_core.training.augmentation import Augmentation, at_training_scale, crop
@@ -217,22 +217,38 @@ def train_score(
 
 @torch.no_grad()
 def affinity_scores(
-    network: ScoreNetwork, one: Pictures, two: Pictures, *, side: int = SIDE, batch_size: int = 64
-) -> NDArray[np.float64]:
-    """The sigmoid of the affinity [N] of pairs of pictures uint8 [N, R, R, 3].
+    network: ScoreNetwork,
+    ones: Sequence[Pictures],
+    two: Pictures,
+    *,
+    side: int = SIDE,
+    batch_size: int = 64,
+) -> list[NDArray[np.float64]]:
+    """The sigmoid of the affinity [N] of pairs of pictures uint8 [N, R, R, 3], list by list.
+
+    Args:
+        network: f.
+        ones: Lists of pictures, each of which is compared with the same others.
+        two: These.
+        side: Of the network's input.
+        batch_size: Pictures at once.
 
     Raises:
         ValueError: Different shapes.
     """
-    if one.shape != two.shape:
-        raise ValueError(f"{one.shape} against {two.shape}: not pairs of pictures")
+    for one in ones:
+        if one.shape != two.shape:
+            raise ValueError(f"{one.shape} against {two.shape}: not pairs of pictures")
     device = next(network.parameters()).device
-    found = np.empty(len(one))
-    for at in range(0, len(one), batch_size):
-        part = slice(at, at + batch_size)
-        a, b = (network(_resized(to_network(x[part], device), side)).double() for x in (one, two))
-        found[part] = torch.sigmoid((a * b).sum(1).clamp(-1, 1)).cpu().numpy()
-    return found
+    different, (own, *others) = distinct(two, *ones)
+    features = torch.cat([
+        network(_resized(to_network(different[at : at + batch_size], device), side)).double().cpu()
+        for at in range(0, len(different), batch_size)
+    ])  # fmt: skip
+    return [
+        torch.sigmoid((features[other] * features[own]).sum(1).clamp(-1, 1)).numpy()
+        for other in others
+    ]
 
 
 def real_pairs(rule: TripletRule, count: int, seed: int = 0) -> tuple[Groups, Groups]:

@@ -47,20 +47,13 @@ def test_inception_gives_what_pytorch_fid_gives_from_files(
 
 
 class Means(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen = 0
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.seen += len(x)
         return x.mean((2, 3))
 
 
-def test_equal_pictures_are_computed_once_and_batches_change_nothing() -> None:
-    pictures = noise(5, 8)[[0, 1, 0, 2, 3, 3, 4, 0]]
-    network = Means()
-    found = extract(FeatureNetwork("means", network, 3), pictures, batch_size=2)
-    assert network.seen == 5
+def test_batches_change_nothing() -> None:
+    pictures = noise(5, 8)
+    found = extract(FeatureNetwork("means", Means(), 3), pictures, batch_size=2)
     np.testing.assert_allclose(found, pictures.mean((1, 2)) / 255, atol=1e-6)
     whole = extract(FeatureNetwork("means", Means(), 3), pictures, batch_size=100)
     np.testing.assert_allclose(found, whole, atol=1e-7)

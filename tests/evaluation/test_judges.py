@@ -47,6 +47,23 @@ def test_they_know_pictures_that_they_have_not_seen(judges: Judges) -> None:
     assert judges.identity.chance == 1 / 5
 
 
+def test_equal_pictures_are_judged_once(judges: Judges) -> None:
+    class Counting(JudgeNetwork):
+        seen = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.seen += len(x)
+            return super().forward(x)
+
+    network = Counting(2, 8)
+    network.load_state_dict(judges.azimuth.network.state_dict())
+    pictures = pointers(2).pictures[:5]
+    found = AzimuthJudge(network.eval()).azimuth(pictures[[0, 3, 0, 4, 3]])
+    assert network.seen == 3
+    expected = judges.azimuth.azimuth(pictures)[[0, 3, 0, 4, 3]]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
 def test_another_colour_is_no_other_azimuth_and_another_azimuth_no_other_identity(
     judges: Judges,
 ) -> None:

@@ -115,6 +115,30 @@ def test_several_methods_at_once_are_each_alone() -> None:
     np.testing.assert_allclose(together, alone, rtol=1e-6)
 
 
+def test_equal_pairs_are_computed_once() -> None:
+    class Counting(Edges):
+        seen = 0
+
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            self.seen += len(x)
+            return super().forward(x)
+
+    trunk = Counting()
+    metric = Lpips(trunk, [torch.tensor([2.0, 3.0])])
+    targets, made = noise(3, 8, 0)[[0, 1, 0, 2]], noise(4, 8, 1)
+    one_picture = np.broadcast_to(made[0], targets.shape)
+    methods = np.stack([made, one_picture, targets])
+    found = lpips_distances(metric, methods, targets, batch_size=100)
+    assert trunk.seen == 3 + 4
+    for row, pictures in zip(found, methods, strict=True):
+        alone = [
+            lpips_distances(metric, p[None], t[None])[0]
+            for p, t in zip(pictures, targets, strict=True)
+        ]
+        np.testing.assert_allclose(row, alone, rtol=1e-6)
+    assert (found[2] == 0).all()
+
+
 def test_what_cannot_be_measured(tmp_path: Path) -> None:
     metric = Lpips(Edges(), [torch.tensor([2.0, 3.0])])
     with pytest.raises(ValueError, match="not pairs"):

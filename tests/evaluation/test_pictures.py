@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from idpose_core.evaluation.pictures import at_size, generated, to_bytes, to_network
+from idpose_core.evaluation.pictures import at_size, distinct, generated, to_bytes, to_network
 from idpose_core.stages.crop import decode_png, encode_png
 from idpose_core.training.augmentation import centre_crop
 
@@ -46,6 +46,15 @@ def test_batches_change_nothing() -> None:
     whole = generated(lambda i, p: (i + p) / 2, ids, poses, batch_size=100)
     assert np.array_equal(made, whole)
     assert np.abs(made.astype(int) - (ids.astype(int) + poses) / 2).max() <= 0.5
+
+
+def test_each_different_picture_is_there_once() -> None:
+    pictures = noise(4)
+    lists = [pictures[[0, 1, 0]], np.broadcast_to(pictures[2], (5, 8, 8, 3)), pictures[[1, 3]]]
+    found, places = distinct(*lists)
+    assert np.array_equal(found, pictures)
+    for place, given in zip(places, lists, strict=True):
+        assert np.array_equal(found[place], given)
 
 
 def test_a_pair_has_two_pictures() -> None:

@@ -36,7 +36,8 @@ def test_equal_pictures_have_the_highest_score() -> None:
     torch.manual_seed(0)
     network = ScoreNetwork("small").eval()
     pictures = noise(5)
-    np.testing.assert_allclose(affinity_scores(network, pictures, pictures), 0.7310586, atol=1e-6)
+    (found,) = affinity_scores(network, [pictures], pictures)
+    np.testing.assert_allclose(found, 0.7310586, atol=1e-6)
 
 
 @settings(max_examples=20, deadline=None)
@@ -44,7 +45,7 @@ def test_equal_pictures_have_the_highest_score() -> None:
 def test_all_scores_lie_within_their_bounds(seed: int) -> None:
     torch.manual_seed(seed)
     network = ScoreNetwork("small").eval()
-    found = affinity_scores(network, noise(3, seed=seed), noise(3, seed=seed + 1))
+    (found,) = affinity_scores(network, [noise(3, seed=seed)], noise(3, seed=seed + 1))
     assert (found >= LOW - 1e-9).all() and (found <= HIGH + 1e-9).all()
 
 
@@ -55,7 +56,26 @@ def test_opposite_features_have_the_lowest_score() -> None:
 
     white, black = np.full((1, 8, 8, 3), 255, np.uint8), np.zeros((1, 8, 8, 3), np.uint8)
     network = Sign("small").eval()
-    assert affinity_scores(network, white, black)[0] == pytest.approx(0.2689414, abs=1e-6)
+    (found,) = affinity_scores(network, [white], black)
+    assert found[0] == pytest.approx(0.2689414, abs=1e-6)
+
+
+def test_equal_pictures_are_seen_once_and_company_changes_nothing() -> None:
+    class Counting(ScoreNetwork):
+        seen = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.seen += len(x)
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    network = Counting("small").eval()
+    own, other = noise(4, 16)[[0, 1, 0, 2]], noise(3, 16, seed=1)[[0, 1, 2, 2]]
+    found = affinity_scores(network, [own, other], own, batch_size=4)
+    assert network.seen == 6
+    for together, one in zip(found, (own, other), strict=True):
+        alone = [affinity_scores(network, [one[[i]]], own[[i]])[0][0] for i in range(4)]
+        np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
 def test_the_loss_by_hand() -> None:
@@ -93,7 +113,7 @@ def test_the_id_score_knows_objects_that_it_was_not_trained_on(identity: ScoreNe
     rule = TripletRule.identity(held.identity, held.identity)
     same, other = real_pairs(rule, 200)
     ceiling, floor = (
-        affinity_scores(identity, held.pictures[a], held.pictures[b]).mean()
+        affinity_scores(identity, [held.pictures[a]], held.pictures[b])[0].mean()
         for a, b in (same, other)
     )
     assert ceiling > 0.68 and floor < ceiling - 0.08
@@ -105,7 +125,7 @@ def test_the_pose_score_knows_poses_of_objects_that_it_was_not_trained_on() -> N
     network = train_score(views.pictures, rule, replace(POSE_SMALL, steps=120, batch_size=12))
     same, other = real_pairs(TripletRule.pose(held.azimuth_deg, held.identity, bins=12), 200)
     ceiling, floor = (
-        affinity_scores(network, held.pictures[a], held.pictures[b]).mean()
+        affinity_scores(network, [held.pictures[a]], held.pictures[b])[0].mean()
         for a, b in (same, other)
     )
     assert ceiling > floor + 0.06
@@ -153,7 +173,7 @@ def test_what_cannot_be_trained_or_measured(identity: ScoreNetwork) -> None:
     with pytest.raises(ValueError, match="no training triplets"):
         train_score(noise(3), lonely, replace(ID_SMALL, steps=1))
     with pytest.raises(ValueError, match="not pairs"):
-        affinity_scores(identity, noise(2), noise(3))
+        affinity_scores(identity, [noise(2)], noise(3))
     with pytest.raises(ValueError, match="margin"):
         ScoreTraining(margin=0)
     with pytest.raises(ValueError, match="known azimuths"):
