@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from idpose_core.evaluation.features import Features
+from idpose_core.evaluation.features import Features, without_repeats
 from idpose_core.evaluation.intervals import Estimate
 
 _ROWS_AT_ONCE = 1024
@@ -76,7 +76,8 @@ class Coverage:
 def precision_recall(generated: Features, real: Features, *, neighbours: int = 3) -> Coverage:
     """Improved precision and recall (Kynkäänniemi et al., NeurIPS 2019).
 
-    A picture lies among others if it is nearer to one of them than that one's k-th neighbour.
+    A picture lies among others if it is nearer to one of them than that one's k-th neighbour. A
+    picture that occurs several times is no neighbour of itself, or its radius would be nothing.
 
     Args:
         generated: [N, D].
@@ -84,17 +85,19 @@ def precision_recall(generated: Features, real: Features, *, neighbours: int = 3
         neighbours: k.
 
     Raises:
-        ValueError: No more pictures than neighbours.
+        ValueError: No more different pictures than neighbours.
     """
-    if min(len(generated), len(real)) <= neighbours:
+    different = [len(without_repeats(features)) for features in (generated, real)]
+    if min(different) <= neighbours:
         raise ValueError(
-            f"{neighbours} neighbours among {len(generated)} generated and {len(real)} real "
-            "pictures: there must be more pictures"
+            f"{neighbours} neighbours among {different[0]} generated and {different[1]} real "
+            "pictures that differ: there must be more"
         )
     return Coverage(_among(generated, real, neighbours), _among(real, generated, neighbours))
 
 
 def _among(queries: Features, points: Features, neighbours: int) -> NDArray[np.bool_]:
+    points = without_repeats(points)
     radius = np.concatenate([
         # Place 0 is the point itself.
         np.partition(block, neighbours, axis=1)[:, neighbours]

@@ -42,6 +42,13 @@ class FeatureNetwork:
     dimensions: int
 
 
+def without_repeats(features: Features) -> Features:
+    """Each different row of features [N, D] once, where it occurs first."""
+    places = {row.tobytes(): place for place, row in reversed(list(enumerate(features)))}
+    kept: Features = features[sorted(places.values())]
+    return kept
+
+
 def load_features(name: str, weights: Path) -> FeatureNetwork:
     """The network of this name.
 

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from idpose_core.evaluation.features import Features
+from idpose_core.evaluation.features import Features, without_repeats
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +26,13 @@ class Gaussian:
         mean: float64 [D].
         covariance: float64 [D, D], divided by n - 1.
         n: Samples.
+        different: Those that differ from one another.
     """
 
     mean: NDArray[np.float64]
     covariance: NDArray[np.float64]
     n: int
+    different: int
 
 
 def gaussian(features: Features) -> Gaussian:
@@ -46,7 +48,8 @@ def gaussian(features: Features) -> Gaussian:
     values = np.asarray(features, np.float64)
     mean = values.mean(0)
     centred = values - mean
-    return Gaussian(mean, centred.T @ centred / (len(values) - 1), len(values))
+    covariance = centred.T @ centred / (len(values) - 1)
+    return Gaussian(mean, covariance, len(values), len(without_repeats(values)))
 
 
 def frechet_distance(one: Gaussian, two: Gaussian) -> float:
@@ -65,12 +68,12 @@ def frechet_distance(one: Gaussian, two: Gaussian) -> float:
 
 def few_samples(one: Gaussian, two: Gaussian) -> str | None:
     """The warning that belongs into the result, or None: fewer samples than dimensions."""
-    dimensions, fewest = len(one.mean), min(one.n, two.n)
+    dimensions, fewest = len(one.mean), min(one.different, two.different)
     if fewest > dimensions:
         return None
     return (
-        f"{fewest} samples for {dimensions} dimensions: the covariance is singular, and the "
-        "distance depends on the number of samples; compare at equal numbers only"
+        f"{fewest} different samples for {dimensions} dimensions: the covariance is singular, and "
+        "the distance depends on the number of samples; compare at equal numbers only"
     )
 
 

@@ -118,15 +118,16 @@ _NEEDED = ("dataset", "dataset_version", "method", "model", "metric", "value", "
 def compose(rows: Sequence[Mapping[str, Any]], only: Collection[str] = ()) -> list[Cell]:
     """Cells of the paper with what was measured of the same data and method, then all others.
 
-    Of a number that was measured twice (same data, method, model, metric) the last one counts.
-    Differences between methods are left out: they are no row of a table.
+    Of a number that was measured twice the same way (data, evaluation set, method, model, metric,
+    seed, budget, number of rows) the newest counts; what was measured another way is shown beside
+    it. Differences between methods are left out: they are no row of a table.
 
     Args:
         rows: Of :func:`collect`.
         only: Names of datasets that the table is about; none for all.
     """
     measured: dict[tuple[str, str, str], dict[tuple[Any, ...], Cell]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: str(row.get("date") or "")):
         column = column_of(row["metric"])
         if column is None or " - " in row["method"]:
             continue
@@ -137,7 +138,8 @@ def compose(rows: Sequence[Mapping[str, Any]], only: Collection[str] = ()) -> li
             row.get("ci_high"), row["metric"], row["n"], row["model"], row["dataset_version"],
             row.get("warning"),
         )  # fmt: skip
-        place = (row["metric"], row["model"], row["dataset_version"])
+        how = (row["n"], *(row.get(name) for name in ("evaluation_set", "seed", "budget")))
+        place = (row["metric"], row["model"], row["dataset_version"], *how)
         measured.setdefault((dataset, method, column), {})[place] = cell
     cells: list[Cell] = []
     tables = {cell.dataset: cell.table for cell in paper_cells()}

@@ -108,10 +108,21 @@ def test_precision_and_recall_equal_torch_fidelity() -> None:
     assert ours.precise.mean() != ours.recalled.mean()
 
 
+@pytest.mark.parametrize("times", [2, 4, 8])
+def test_pictures_that_occur_several_times_change_no_precision(times: int) -> None:
+    x, y = features(60, 0), features(60, 1)
+    once, often = precision_recall(x, y), precision_recall(x, np.repeat(y, times, axis=0))
+    assert once.precise.mean() > 0.5
+    assert np.array_equal(once.precise, often.precise)
+    assert np.array_equal(np.repeat(once.recalled, times), often.recalled)
+
+
 def test_too_few_pictures() -> None:
     with pytest.raises(ValueError, match="two rows"):
         kernel_distance(features(1, 0), features(1, 1), np.arange(1))
     with pytest.raises(ValueError, match="paired"):
         kernel_distance(features(3, 0), features(4, 1), np.arange(3))
-    with pytest.raises(ValueError, match="must be more pictures"):
+    with pytest.raises(ValueError, match="there must be more"):
         precision_recall(features(3, 0), features(9, 1))
+    with pytest.raises(ValueError, match="3 real"):
+        precision_recall(features(9, 0), np.repeat(features(3, 1), 4, axis=0))

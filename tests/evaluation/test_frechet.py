@@ -72,8 +72,14 @@ def test_singular_covariances_are_exact_and_carry_a_warning() -> None:
     )
     assert distance(x, y) == pytest.approx(expected, rel=1e-6)
     warning = few_samples(gaussian(x), gaussian(y))
-    assert warning is not None and "20 samples for 64 dimensions" in warning
+    assert warning is not None and "20 different samples for 64 dimensions" in warning
     assert few_samples(gaussian(samples(65, 64, 0)), gaussian(samples(70, 64, 1))) is None
+
+
+def test_repeated_samples_are_no_more_samples() -> None:
+    often = gaussian(np.repeat(samples(20, 64, 0), 40, axis=0))
+    warning = few_samples(often, gaussian(samples(800, 64, 1)))
+    assert warning is not None and "20 different samples" in warning
 
 
 def test_it_is_symmetric() -> None:

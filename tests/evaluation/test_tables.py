@@ -86,6 +86,14 @@ def test_the_last_of_equal_measurements_counts_and_models_are_kept_apart() -> No
     assert {(cell.model, cell.measured) for cell in found} == {("m@1", 0.2), ("m@2", 0.3)}
 
 
+def test_the_newest_counts_and_another_set_stands_beside_it() -> None:
+    new = row(value=0.6, date="2026-11-24", evaluation_set="a-5000")
+    old = row(value=0.7, date="2026-01-01", evaluation_set="a-5000")
+    other = row(value=0.5, date="2026-01-01", evaluation_set="a-300", n=300)
+    found = [cell.measured for cell in compose([new, other, old]) if cell.measured is not None]
+    assert sorted(found) == [0.5, 0.6]
+
+
 def test_forms() -> None:
     cells = compose([row(warning="few samples")])
     lines = list(csv.DictReader(io.StringIO(printed(cells, "csv"))))
