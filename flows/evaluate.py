@@ -211,7 +211,7 @@ def freeze_reviewed(
     crops = read_table(store, manifest, "crops", split="test").sort_by("crop_id")
     clips, table = (read_table(store, manifest, t, split="test") for t in ("clips", "triplets"))
     if file.exists():
-        chosen = reviewed_triplets(from_csv(file.read_text("utf-8")), table, crops)
+        chosen = reviewed_triplets(from_csv(file.read_text("utf-8-sig")), table, crops)
         return freeze_set(store, name or set_of(manifest), manifest, "test", chosen, seed)
     if judge is None:
         raise EvaluationError(

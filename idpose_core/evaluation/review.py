@@ -130,6 +130,9 @@ def from_csv(text: str) -> list[Review]:
     missing = {*_FIELDS, *_NUMBERED} - set(rows[0] if rows else [])
     if missing:
         raise DatasetError(f"the review file has no rows or lacks the columns {sorted(missing)}")
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise DatasetError(f"line {number} of the review file has too few or too many cells")
     return [_review(number, row) for number, row in enumerate(rows, start=2)]
 
 
@@ -166,14 +169,19 @@ def reviewed_triplets(reviews: Sequence[Review], triplets: pa.Table, crops: pa.T
     """
     known = {row["triplet_id"]: row for row in triplets.to_pylist()}
     clip = dict(zip(crops["crop_id"].to_pylist(), crops["clip_id"].to_pylist(), strict=True))
-    rows: list[dict[str, Any]] = []
+    known_crops, rows = set(clip), list[dict[str, Any]]()
     for review in reviews:
         number = review.automatic if review.chosen is None else review.chosen
         if not number:
             continue
         source, pose = known.get(review.triplet_id), review.candidates[number - 1]
         named = {review.id_crop, review.target_crop, pose}
-        if source is None or not named <= set(clip):
+        asked = source and (source["id_crop"], source["target_crop"])
+        if (
+            source is None
+            or asked != (review.id_crop, review.target_crop)
+            or not named <= known_crops
+        ):
             raise DatasetError(
                 f"the review file's triplet {review.triplet_id} is not of this dataset version"
             )

@@ -144,8 +144,9 @@ def freeze_set(
     triplets = triplets.cast(SCHEMA).sort_by("triplet_id")
     check_triplets(triplets, f"evaluation set {name}")
     folder = f"evaluation-sets/{name}"
+    pictures = list(_picture_tables(store, manifest, split, triplets))
     files = [_published(store, f"{folder}/triplets.parquet", to_parquet(triplets))]
-    for number, table in enumerate(_picture_tables(store, manifest, split, triplets)):
+    for number, table in enumerate(pictures):
         path = f"{folder}/pictures-{number:05d}.parquet"
         files.append(_published(store, path, to_parquet(table, row_group_rows=200)))
     reviews = {word: _count(triplets, "review", word) for word in sorted(_REVIEW)}
@@ -193,6 +194,7 @@ def read_set(store: Store, name: str, size: int) -> EvaluationSet:
     lost = next((crop for crop in sorted(set().union(*used)) if crop not in number), None)
     if lost is not None:
         raise DamageError(f"evaluation set {name} has no picture of crop {lost}: freeze it again")
+    _check_clips(triplets, crops, f"evaluation set {name}")
     stored = np.stack([decode_png(image["bytes"]) for image in crops["image"].to_pylist()])
     names, identity = numbered(crops["clip_id"].to_pylist())
     _, video = numbered(crops["video_id"].to_pylist())
@@ -253,6 +255,18 @@ def check_triplets(triplets: pa.Table, what: str) -> None:
         raise DatasetError(f"{what} is mixed up: a triplet stands in it twice")
 
 
+def _check_clips(triplets: pa.Table, crops: pa.Table, what: str) -> None:
+    """Refuse triplets whose crops are of other clips than they say."""
+    for role, column in (("id", "identity"), ("target", "identity"), ("pose", "pose_identity")):
+        clips = crops["clip_id"].take(pc.index_in(triplets[f"{role}_crop"], crops["crop_id"]))
+        rows = pc.filter(triplets["triplet_id"], pc.not_equal(clips, triplets[column])).to_pylist()
+        if rows:
+            raise DatasetError(
+                f"{what} is mixed up: the {role} picture is of another clip in {len(rows)} rows, "
+                f"as {rows[0]}"
+            )
+
+
 def _picture_tables(
     store: Store, manifest: Mapping[str, Any], split: str, triplets: pa.Table
 ) -> Iterator[pa.Table]:
@@ -262,6 +276,7 @@ def _picture_tables(
     lost = next((crop for crop in wanted if crop not in places), None)
     if lost is not None:
         raise DatasetError(f"the crop {lost} is not in the split {split!r} of the dataset")
+    _check_clips(triplets, crops, "the table of triplets")
     known = [name for name in _PICTURES.names if name in crops.column_names]
     rows = {row["crop_id"]: row for row in crops.select(known).to_pylist()}
     by_shard: dict[str, list[tuple[int, str]]] = {}

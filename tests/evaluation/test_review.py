@@ -162,5 +162,7 @@ def test_a_file_of_other_data(tables: Tables) -> None:
         reviewed_triplets([Review(*_parts(review), automatic=None)], triplets, crops)
     with pytest.raises(DatasetError, match="has no rows"):
         from_csv("")
+    with pytest.raises(DatasetError, match=r"line 2 .* too few or too many"):
+        from_csv(to_csv([review]).splitlines()[0] + "\nonly,three,cells\n")
     with pytest.raises(DatasetError, match="no triplets"):
         propose(triplets.slice(0, 0), crops, clips, azimuth, count=1)

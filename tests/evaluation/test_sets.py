@@ -29,6 +29,20 @@ def drawn(crop_id: str) -> NDArray[np.uint8]:
     return pointer((hash_of(clip) % 97) / 97, 90.0 * int(second), side=40)
 
 
+@pytest.mark.parametrize("column", ["id_crop", "target_crop", "pose_crop"])
+def test_crops_of_other_clips_are_refused(tmp_path: Path, column: str) -> None:
+    """Shifted by one row, every name is there and every pair is wrong."""
+    store, dataset = world(tmp_path)
+    crops, clips = read_both(store, dataset)
+    triplets = truth_triplets(crops, clips, count=6).sort_by("triplet_id")
+    place = triplets.schema.get_field_index(column)
+    values = triplets[column].to_pylist()
+    wrong = triplets.set_column(place, triplets.schema.field(column), [values[1:] + values[:1]])
+    with pytest.raises(DatasetError, match="mixed up"):
+        freeze_set(store, "shifted", read_manifest(store, dataset), "test", wrong, 0)
+    assert "shifted" not in set_names(store)
+
+
 def hash_of(text: str) -> int:
     return sum((place + 1) * ord(letter) for place, letter in enumerate(text))
 
