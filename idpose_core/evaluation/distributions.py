@@ -77,7 +77,8 @@ def precision_recall(generated: Features, real: Features, *, neighbours: int = 3
     """Improved precision and recall (Kynkäänniemi et al., NeurIPS 2019).
 
     A picture lies among others if it is nearer to one of them than that one's k-th neighbour. A
-    picture that occurs several times is no neighbour of itself, or its radius would be nothing.
+    picture that occurs several times is no neighbour of itself, or its radius would be nothing; of
+    a set with k different pictures or fewer the farthest counts.
 
     Args:
         generated: [N, D].
@@ -85,19 +86,19 @@ def precision_recall(generated: Features, real: Features, *, neighbours: int = 3
         neighbours: k.
 
     Raises:
-        ValueError: No more different pictures than neighbours.
+        ValueError: No more pictures than neighbours.
     """
-    different = [len(without_repeats(features)) for features in (generated, real)]
-    if min(different) <= neighbours:
+    if min(len(generated), len(real)) <= neighbours:
         raise ValueError(
-            f"{neighbours} neighbours among {different[0]} generated and {different[1]} real "
-            "pictures that differ: there must be more"
+            f"{neighbours} neighbours among {len(generated)} generated and {len(real)} real "
+            "pictures: there must be more pictures"
         )
     return Coverage(_among(generated, real, neighbours), _among(real, generated, neighbours))
 
 
 def _among(queries: Features, points: Features, neighbours: int) -> NDArray[np.bool_]:
     points = without_repeats(points)
+    neighbours = min(neighbours, len(points) - 1)
     radius = np.concatenate([
         # Place 0 is the point itself.
         np.partition(block, neighbours, axis=1)[:, neighbours]
