@@ -61,7 +61,8 @@ def draw_curves(rows: Iterable[Mapping[str, Any]], title: str) -> bytes:
     figure = Figure(figsize=(10, 3.4 * -(-len(panels) // 2)), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(-(-len(panels) // 2), 2, squeeze=False).flat
-    for axis, (name, curves) in zip(axes, panels.items(), strict=False):
+    # Panels first: zip would else take an axis more than it gives, and an empty one would stay.
+    for (name, curves), axis in zip(panels.items(), axes, strict=False):
         for label, (steps, values) in curves.items():
             axis.plot(steps, values, label=label, marker="." if len(steps) < 30 else None)
         axis.set(title=name, xlabel="step", yscale=_PANELS[name][1])

@@ -33,6 +33,13 @@ def test_the_picture_shows_the_curves() -> None:
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
 
 
+def test_no_empty_panel_is_left() -> None:
+    three = [row for row in ROWS if "D_real" not in row] + [{"step": 30, "L1_dis": 0.2}]
+    picture = np.asarray(Image.open(BytesIO(draw_curves(three, "a run"))).convert("L"))
+    height, width = picture.shape
+    assert (picture[height * 3 // 5 :, width * 3 // 5 :] == 255).all()
+
+
 def test_nothing_recorded_is_said() -> None:
     with pytest.raises(ValueError, match="log_every"):
         draw_curves([{"step": 1, "seconds_per_step": 2.0}], "a run")
