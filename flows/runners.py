@@ -102,7 +102,8 @@ class LocalRunner:
             for process in multiprocessing.active_children():
                 process.terminate()  # else the program ends only when their shards are done
         if executor is not None:
-            executor.shutdown(wait=kind is None, cancel_futures=True)
+            # Waited for: Python's own wait at exit writes to a pipe that the executor is closing.
+            executor.shutdown(wait=True, cancel_futures=True)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Run one call on one thread of a worker. An executor that broke is made anew.
@@ -227,7 +228,7 @@ class DaskExecutor(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """See Executor."""
-        self._calls.shutdown(wait=wait)
+        self._calls.shutdown(wait=wait and not cancel_futures)
         self._client.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from hypothesis import settings
 # Machines are shared and noisy: time is measured in benchmarks, never asserted by chance.
 settings.register_profile("idpose", deadline=None)
 settings.load_profile("idpose")
+
+# `nohup make test` ignores Ctrl-C, as a background job of a shell does: the programs under test
+# would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
