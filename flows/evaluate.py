@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from flows.steps.weights import weights_root
-from idpose_core.evaluation.evaluate import evaluate
+from idpose_core.evaluation.evaluate import Contender, evaluate
 from idpose_core.evaluation.generators import Subject, load_subject
 from idpose_core.evaluation.instruments import EvaluationError, load_instruments
 from idpose_core.evaluation.judges import AZIMUTH, SIDE
@@ -74,8 +74,10 @@ def evaluate_model(
     run_or_model: str,
     dataset: str | None = None,
     *,
+    beside: Sequence[str] = (),
     evaluation_set: str | None = None,
     metrics: Sequence[str] | None = None,
+    pose_data: str | None = None,
     size: int = SIZE,
     triplets: int = TRIPLETS,
     training_steps: int | None = None,
@@ -90,9 +92,13 @@ def evaluate_model(
         run_or_model: Id of a run, NAME (its champion), NAME@VERSION, or ``controls`` for the
             controls and ceilings of a dataset without any model.
         dataset: NAME or NAME@VERSION whose test split is measured on; None for the model's own.
+        beside: Further runs or models, measured on the same triplets; the first one's differences
+            from each have intervals of their own.
         evaluation_set: A frozen set; None for the dataset's own, which is frozen if need be.
         metrics: Names of ``idpose_core.evaluation.instruments.INSTRUMENTS``; None for all that are
             possible.
+        pose_data: Dataset with known azimuths from which the pose score is learned; None for the
+            set's own.
         size: Of the pictures, for ``controls``; a model has its own.
         triplets: Of a set that is frozen now.
         training_steps: Of the networks that are trained to measure; None for their own numbers.
@@ -101,39 +107,55 @@ def evaluate_model(
         say: Told how it goes.
 
     Raises:
-        ToldError: No such run, model, dataset or set; a metric that was asked for is not possible.
+        ToldError: No such run, model, dataset or set; models of different sizes; a metric that
+            was asked for is not possible.
     """
+    if evaluation_set and dataset:
+        raise EvaluationError("a set is of one dataset already: give --set or --dataset, not both")
+    if beside and run_or_model == CONTROLS_ALONE:
+        raise EvaluationError("controls alone are measured beside no model")
     store = Store(root)
     with claimed(device, say) as claim:
         chosen = str(claim)
-        subject = None
-        if run_or_model != CONTROLS_ALONE:
-            subject = load_subject(store, run_or_model, device=chosen)
+        names = [] if run_or_model == CONTROLS_ALONE else [run_or_model, *beside]
+        subjects = [load_subject(store, name, device=chosen) for name in names]
+        _check_comparable(subjects)
+        subject = subjects[0] if subjects else None
         name = evaluation_set or _dataset_set(store, subject, dataset, triplets, seed, say)
         frozen = read_set(store, name, subject.generator.config.size if subject else size)
         weights = weights_root(root)
         instruments, left_out = load_instruments(
-            store, frozen, _used(store, subject), lambda network: find_weights(network, weights),
-            asked=metrics, training_steps=training_steps, say=say,
+            store, frozen, [_used(store, one) for one in subjects],
+            lambda network: find_weights(network, weights), asked=metrics, pose_data=pose_data,
+            training_steps=training_steps, say=say,
         )  # fmt: skip
         for metric, why in left_out.items():
             say(f"{metric}: left out, {why}")
-        measurement = Measurement(
+        of_data = Measurement(
             dataset=frozen.dataset[0],
             dataset_version=frozen.dataset[1],
-            model=subject.name if subject else None,
+            model=None,
             seed=seed,
-            budget=f"{subject.steps} steps" if subject else "none",
+            budget="none",
             command=shlex.join(
                 ["idpose", "evaluate", run_or_model, "--set", name]
+                + [word for other in beside for word in ("--beside", other)]
                 + [word for metric in metrics or () for word in ("--metric", metric)]
+                + (["--pose-data", pose_data] if pose_data else [])
                 + (["--size", str(size)] if not subject and size != SIZE else [])
                 + (["--training-steps", str(training_steps)] if training_steps else [])
                 + (["--seed", str(seed)] if seed else [])
             ),
         )
-        generators = {subject.method: subject.generator} if subject else {}
-        found = evaluate(generators, frozen, instruments, measurement, device=chosen, say=say)
+        contenders = {
+            one.name: Contender(
+                one.generator,
+                replace(of_data, model=one.name, budget=f"{one.steps} steps"),
+                one.method,
+            )
+            for one in subjects
+        }
+        found = evaluate(contenders, frozen, instruments, of_data, device=chosen, say=say)
         if subject and instruments.judges is not None:
             _publish_sheet(store, subject, frozen, chosen)
     rows = [{**row, "evaluation_set": name} for row in found.rows]
@@ -269,14 +291,21 @@ def _dataset_set(
     return name
 
 
-def _used(store: Store, subject: Subject | None) -> dict[str, list[str]]:
+def _check_comparable(subjects: Sequence[Subject]) -> None:
+    sizes = {subject.name: subject.generator.config.size for subject in subjects}
+    if len(sizes) < len(subjects):
+        raise EvaluationError("a model is not compared with itself")
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise EvaluationError(f"models of different sizes see different targets: {told} pixels")
+
+
+def _used(store: Store, subject: Subject) -> dict[str, list[str]]:
     """The networks behind the model's triplets and its loss."""
-    if subject is None:
-        return {}
     try:
         config = read_manifest(store, "@".join(subject.dataset))["config"]
     except DatasetError:
-        config = {}  # the model came without its dataset
+        config = None  # the model came without its dataset
     return networks_used(config, subject.config)
 
 

@@ -33,8 +33,15 @@ def evaluate(
     dataset: Annotated[
         str | None, typer.Option(help="NAME or NAME@VERSION; the model's own by default")
     ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(help="Another run or model, for the difference; may be repeated"),
+    ] = None,
     evaluation_set: Annotated[str | None, typer.Option("--set", help="A frozen set")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated")] = None,
+    pose_data: Annotated[
+        str | None, typer.Option(help="Dataset with known azimuths, for the pose score")
+    ] = None,
     size: Annotated[int, typer.Option(min=32, help="Of the pictures, for: controls")] = 64,
     triplets: CountOption = 5000,
     training_steps: Annotated[
@@ -51,8 +58,9 @@ def evaluate(
     with failures():
         where, progress = find_root(root), terminal(stderr=True)
         found = evaluate_model(
-            where, run_or_model, dataset, evaluation_set=evaluation_set, metrics=metric,
-            size=size, triplets=triplets, training_steps=training_steps, seed=seed, device=device,
+            where, run_or_model, dataset, beside=beside or (), evaluation_set=evaluation_set,
+            metrics=metric, pose_data=pose_data, size=size, triplets=triplets,
+            training_steps=training_steps, seed=seed, device=device,
             say=lambda line: progress.print(visible(line)),
         )  # fmt: skip
         console.print(visible(f"{len(found.rows)} rows in {where}/{found.path}"))

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 
 from flows.steps.weights import resolve_weights
+from idpose_core.evaluation.roles import check_roles, networks_used
 from idpose_core.processes import stop_without_parent
 from idpose_core.training.config import Preset, TrainingConfig, resolve
 from idpose_core.training.devices import claimed
@@ -54,10 +56,12 @@ def train_dataset(
 
     Raises:
         ConfigError: A key is unknown or a value is out of its range; weights are not there.
+        RoleError: The loss's network chose the triplets.
         ToldError, ValueError: See ``idpose_core.training``.
     """
     store = Store(root)
     config, manifest = configure(store, dataset, values, overrides)
+    check_roles(networks_used(manifest["config"], {"perceptual": asdict(config.perceptual)}))
     weights, sha256 = resolve_weights(config.perceptual.kind, config.run.perceptual_weights, store)
     identity = (manifest["name"], manifest["version"])
     patience = _PATIENCE_SECONDS if stop_without_parent() else 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from idpose_core.evaluation.scores import ScoreNetwork, affinity_scores, masked
 from idpose_core.evaluation.sets import EvaluationSet
 from idpose_core.evaluation.swap_score import measure_swap_score
 from idpose_core.evaluation.swaps import CONTROLS
-from idpose_core.evaluation.views import Rows
+from idpose_core.evaluation.views import Rows, nearest_others
 from idpose_core.training.samples import Generate
 
 CEILING, FLOOR = "real pairs (ceiling)", "other objects (floor)"
@@ -58,13 +58,28 @@ class Instruments:
 
 
 @dataclass(frozen=True, eq=False)
+class Contender:
+    """A generator that is measured.
+
+    Attributes:
+        generate: ``(id, pose) -> picture``, averaged weights in evaluation mode.
+        measurement: What all its rows have in common.
+        method: Its name in the rows; None for its key. Two models of one method share it.
+    """
+
+    generate: Generate
+    measurement: Measurement
+    method: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """What was found.
 
     Attributes:
         rows: In the form of docs/results.
         seconds: By part.
-        outputs: By generator its pictures uint8 [N, R, R, 3], in the order of the set.
+        outputs: By contender its pictures uint8 [N, R, R, 3], in the order of the set.
     """
 
     rows: list[dict[str, Any]]
@@ -73,10 +88,10 @@ class Evaluation:
 
 
 def evaluate(
-    generators: Mapping[str, Generate],
+    contenders: Mapping[str, Contender],
     frozen: EvaluationSet,
     instruments: Instruments,
-    measurement: Measurement,
+    of_data: Measurement,
     *,
     device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
@@ -84,12 +99,12 @@ def evaluate(
     """Measure generators and the controls on the same triplets.
 
     Args:
-        generators: By the name that they have in the rows: ``(id, pose) -> picture``, averaged
-            ones in evaluation mode. The first one is compared with all others and the controls.
-            None at all measures the controls and ceilings of the data.
+        contenders: By name. The first one is compared with all others and the controls, in rows
+            ``method - other`` that name the other's model. None at all measures the controls and
+            ceilings of the data.
         frozen: At the generators' size.
         instruments: What to measure with.
-        measurement: What all rows have in common; its model belongs to the generators' rows.
+        of_data: What the rows of controls, ceilings and floors have in common.
         device: Where the generators are and networks are put.
         say: Told what is going on.
 
@@ -100,30 +115,46 @@ def evaluate(
     started = time.monotonic()
     ids, poses = frozen.role("id"), frozen.role("pose")
     made: dict[str, Pictures] = {}
-    for name, generator in generators.items():
-        made[name] = generated(generator, ids, poses, device=device)
+    for name, contender in contenders.items():
+        made[name] = generated(contender.generate, ids, poses, device=device)
         if made[name].shape != ids.shape:
             raise ValueError(f"{name} gives {made[name].shape}, the set wants {ids.shape}")
     outputs = {**made, **control_outputs(frozen)}
     seconds["generate"] = time.monotonic() - started
     rows: list[dict[str, Any]] = []
-    of_data = replace(measurement, model=None)
     for part, findings in {
         "pixels": _pixels(outputs, frozen),
         "lpips": _lpips(outputs, frozen, instruments, device),
         "features": _sets(outputs, frozen, instruments, device),
         "scores": _scores(outputs, frozen, instruments),
         "judges": _judged(outputs, frozen, instruments),
-        "swap score": _swap_score(generators, frozen, instruments, measurement, device),
+        "swap score": _swap_score(contenders, frozen, instruments, of_data.seed, device),
     }.items():
         started = time.monotonic()
         for name, metric, found, more in findings:
-            own = name.partition(_MINUS)[0] in generators
-            rows.append((measurement if own else of_data).row(name, metric, found, **more))
-            if name in generators or not generators:
+            rows.append(_row(name, metric, found, more, contenders, of_data))
+            if name in contenders or not contenders:
                 say(f"{name:22} {metric:28} {_told(found)}{_warned(more)}")
         seconds[part] = time.monotonic() - started
     return Evaluation(rows, seconds, made)
+
+
+def _row(
+    name: str,
+    metric: str,
+    found: Estimate,
+    more: dict[str, Any],
+    contenders: Mapping[str, Contender],
+    of_data: Measurement,
+) -> dict[str, Any]:
+    """A row under the names of its methods; a difference also names the other's model."""
+    measurements, methods = [], []
+    for part in name.split(_MINUS):
+        contender = contenders.get(part)
+        measurements.append(contender.measurement if contender else of_data)
+        methods.append((contender.method if contender else None) or part)
+    against = {"against": measurements[1].model} if measurements[1:] else {}
+    return measurements[0].row(_MINUS.join(methods), metric, found, **more, **against)
 
 
 def control_outputs(frozen: EvaluationSet) -> dict[str, Pictures]:
@@ -144,22 +175,13 @@ def control_outputs(frozen: EvaluationSet) -> dict[str, Pictures]:
 
 
 def _oracle(frozen: EvaluationSet) -> Rows:
-    views = frozen.views
-    times = frozen.crops["timestamp_ms"].to_numpy()
-    # What is not known counts for nothing: it is the same for all.
-    azimuth, height = (
-        np.radians(np.nan_to_num(angle)) for angle in (views.azimuth_deg, views.elevation_deg)
-    )
-    level = np.cos(height)
-    seen_from = np.stack([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(height)], 1)
-    found: dict[int, int] = {}
-    for target in np.unique(frozen.rows[2]):
-        own = np.flatnonzero(views.identity == views.identity[target])
-        own = own[own != target]
-        alike = np.round(seen_from[own] @ seen_from[target], 6)
-        order = np.lexsort((np.abs(times[own] - times[target]), -alike))
-        found[int(target)] = int(own[order[0]])
-    return np.array([found[int(target)] for target in frozen.rows[2]], np.int64)
+    views, targets = frozen.views, frozen.rows[2]
+    different, places = np.unique(targets, return_inverse=True)
+    found = nearest_others(
+        different, views.identity, frozen.crops["timestamp_ms"].to_numpy(), views.azimuth_deg,
+        views.elevation_deg,
+    )  # fmt: skip
+    return found[places]
 
 
 def _by_row(metric: str, values: Mapping[str, Values], frozen: EvaluationSet) -> Iterator[Finding]:
@@ -231,13 +253,16 @@ def _scores(
         pairs = {**outputs, CEILING: target, FLOOR: stranger}
         found = affinity_scores(network, list(pairs.values()), partner, side=side)
         yield from _by_row(name, dict(zip(pairs, found, strict=True)), frozen)
-        id_mask, target_mask = frozen.masks_of("id"), frozen.masks_of("target")
-        if name.startswith("id-") and id_mask is not None and target_mask is not None:
+        id_mask, pose_mask = frozen.masks_of("id"), frozen.masks_of("pose")
+        target_mask = frozen.masks_of("target")
+        if not name.startswith("id-"):
+            continue
+        if id_mask is not None and pose_mask is not None and target_mask is not None:
             # The output should show the object where the target does.
             hidden = {
-                method: masked(pictures, target_mask)
+                method: masked(pictures, pose_mask if method == FLOOR else target_mask)
                 for method, pictures in pairs.items()
-                if method not in (*CONTROLS, FLOOR)
+                if method not in CONTROLS
             }
             found = affinity_scores(network, list(hidden.values()), masked(ids, id_mask), side=side)
             yield from _by_row(f"{name}-masked", dict(zip(hidden, found, strict=True)), frozen)
@@ -262,10 +287,10 @@ def _judged(
 
 
 def _swap_score(
-    generators: Mapping[str, Generate],
+    contenders: Mapping[str, Contender],
     frozen: EvaluationSet,
     instruments: Instruments,
-    measurement: Measurement,
+    seed: int,
     device: str,
 ) -> Iterator[Finding]:
     if not instruments.swap_score:
@@ -274,10 +299,9 @@ def _swap_score(
         "copy-id": lambda identity, pose: identity,
         "copy-pose": lambda identity, pose: pose,
     }
-    for name, one in {**generators, **copies}.items():
-        found = measure_swap_score(
-            one, frozen.views, frozen.size, seed=measurement.seed, device=device
-        )
+    made = {name: contender.generate for name, contender in contenders.items()}
+    for name, one in {**made, **copies}.items():
+        found = measure_swap_score(one, frozen.views, frozen.size, seed=seed, device=device)
         yield name, "swap-score-pixels", found, {}
 
 

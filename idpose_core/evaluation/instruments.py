@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +35,8 @@ SCORES = {
 }
 INSTRUMENTS = (*LPIPS_NETWORKS, *FEATURE_NETWORKS, *SCORES, "judges", "swap-score")
 """What can be asked for by name."""
-_NEED_AZIMUTH = {"pose-score-resnet50", "pose-score-small", "judges", "swap-score"}
+_POSE_SCORES = {name for name in SCORES if name.startswith("pose-")}
+_NEED_AZIMUTH = {*_POSE_SCORES, "judges", "swap-score"}
 _WEIGHTS = {
     **LPIPS_NETWORKS, "inception": "inception-fid", "efficientnet-lite0": "efficientnet-lite0",
     "id-score-resnet50": "resnet50", "pose-score-resnet50": "resnet50",
@@ -48,10 +50,11 @@ class EvaluationError(ToldError):
 def load_instruments(
     store: Store,
     frozen: EvaluationSet,
-    used: Mapping[str, Sequence[str]],
+    used: Sequence[Mapping[str, Sequence[str]]],
     find: Callable[[str], Path],
     *,
     asked: Sequence[str] | None = None,
+    pose_data: str | None = None,
     training_steps: int | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Instruments, dict[str, str]]:
@@ -60,9 +63,13 @@ def load_instruments(
     Args:
         store: The root; networks that were trained to measure are kept there.
         frozen: The set.
-        used: Networks of the experiment's other roles, see ``roles.networks_used``.
+        used: Networks of the other roles, one mapping for each model that is measured; see
+            ``roles.networks_used``.
         find: Gives the file of a pretrained network, or raises ValueError with the remedy.
         asked: Names of ``INSTRUMENTS``; None for all that are possible.
+        pose_data: Dataset with known azimuths, ``name`` or ``name@version``, from whose training
+            split the pose scores are learned; the names of the scores then end in it. None for
+            the set's own dataset, which then has to know its azimuths.
         training_steps: Of judges and scores; None for their own numbers.
         say: Told what is going on.
 
@@ -85,23 +92,26 @@ def load_instruments(
     for name in wanted:
         with _reason(left_out, name, raising=asked is not None):
             network = network_of(name)
-            check_roles({**used, **({"metric": [network]} if network else {})})
-            if name in _NEED_AZIMUTH and not np.isfinite(frozen.views.azimuth_deg).all():
+            for roles in used or [{}]:
+                check_roles({**roles, **({"metric": [network]} if network else {})})
+            elsewhere = pose_data is not None and name in _POSE_SCORES
+            if (
+                name in _NEED_AZIMUTH
+                and not elsewhere
+                and not np.isfinite(frozen.views.azimuth_deg).all()
+            ):
                 raise EvaluationError("the set has pictures of unknown azimuth")
             if name == "swap-score":
                 pose_grid(frozen.views)
             if name in _WEIGHTS:
                 paths[name] = find(_WEIGHTS[name])
     steps = training_steps
-    held: dict[bool, LabelledViews] = {}
+    own = "@".join(frozen.dataset)
 
-    def training(known_azimuth: bool) -> LabelledViews:
-        """Pictures of the training split of the set's dataset."""
-        if known_azimuth not in held:
-            held[known_azimuth] = read_views(
-                store, "@".join(frozen.dataset), "train", known_azimuth=known_azimuth
-            )
-        return held[known_azimuth]
+    @cache
+    def training(dataset: str, known_azimuth: bool) -> LabelledViews:
+        """Pictures of a training split."""
+        return read_views(store, dataset, "train", known_azimuth=known_azimuth)
 
     def possible(names: Sequence[str]) -> Iterator[str]:
         yield from (name for name in names if name in wanted and name not in left_out)
@@ -114,15 +124,17 @@ def load_instruments(
             how = SCORES[name]
             how = replace(how, steps=steps or how.steps)
             imagenet = _imagenet(paths[name]) if name in paths else None
-            what: Literal["id", "pose"] = "id" if name.startswith("id-") else "pose"
-            views = training(what == "pose")
+            what: Literal["id", "pose"] = "pose" if name in _POSE_SCORES else "id"
+            views = training((what == "pose" and pose_data) or own, what == "pose")
             trained = score_network(store, what, views, how, imagenet=imagenet, say=say)
-            scores[name] = (trained, how.side)
+            learned_elsewhere = what == "pose" and pose_data is not None
+            source = views.source.partition(":")[0]
+            scores[f"{name}-from-{source}" if learned_elsewhere else name] = (trained, how.side)
     judges = None
     for name in possible(["judges"]):
         with _reason(left_out, name, raising=asked is not None):
             judges = judges_of(
-                store, training(True), frozen.views, frozen.size, say=say,
+                store, training(own, True), frozen.views, frozen.size, say=say,
                 azimuth=replace(AZIMUTH, steps=steps or AZIMUTH.steps),
                 identity=replace(IDENTITY, steps=steps or IDENTITY.steps),
             )  # fmt: skip

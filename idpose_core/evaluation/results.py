@@ -58,6 +58,7 @@ class Measurement:
             "ci_low": rounded(found.low),
             "ci_high": rounded(found.high),
             "n": found.n,
+            "identities": found.identities,
             "budget": self.budget,
             "machine": machine(),
             "date": datetime.now(UTC).date().isoformat(),

@@ -6,17 +6,20 @@ pairs that the retrieval chose.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from idpose_core.evaluation.lpips import LPIPS_NETWORKS
 from storage.errors import ToldError
+
+UNKNOWN = "retrieval by an unknown network"
+"""The role of a dataset that is gone."""
 
 
 class RoleError(ToldError):
     """One network in two roles; the message names both."""
 
 
-def check_roles(roles: Mapping[str, Iterable[str]]) -> None:
+def check_roles(roles: Mapping[str, Collection[str]]) -> None:
     """Refuse an experiment in which one network serves in two roles.
 
     Args:
@@ -24,8 +27,13 @@ def check_roles(roles: Mapping[str, Iterable[str]]) -> None:
             silhouettes, exact truth) is no network and is not named here.
 
     Raises:
-        RoleError: A network serves in two roles.
+        RoleError: A network serves in two roles, or may do so unseen.
     """
+    if UNKNOWN in roles and roles.get("metric"):
+        raise RoleError(
+            f"the dataset that the model was trained on is not here: {', '.join(roles['metric'])} "
+            "may have chosen its triplets; put the dataset's manifest back to measure with it"
+        )
     seen: dict[str, str] = {}
     for role, networks in roles.items():
         for network in dict.fromkeys(networks):
@@ -54,14 +62,17 @@ _WITHOUT_WEIGHTS = {"pixel-l1", "grey-pixels", "silhouette", "random-alexnet"}
 
 
 def networks_used(
-    dataset_config: Mapping[str, object], model_config: Mapping[str, object]
+    dataset_config: Mapping[str, object] | None, model_config: Mapping[str, object]
 ) -> dict[str, list[str]]:
     """The networks behind a dataset's retrieval and a model's loss, by role.
 
     Args:
-        dataset_config: ``config`` of the dataset's manifest.
+        dataset_config: ``config`` of the dataset's manifest; None where it is gone: any network
+            may have chosen its triplets then.
         model_config: ``config`` of the published model.
     """
+    if dataset_config is None:
+        return {**networks_used({}, model_config), UNKNOWN: []}
     embedder, perceptual = dataset_config.get("embedder"), model_config.get("perceptual")
     retrieval, loss = [], []
     if isinstance(embedder, Mapping):

@@ -1,8 +1,10 @@
 """Evaluation sets: frozen triplets with their pictures, ``ROOT/evaluation-sets/<name>/``.
 
-A set holds all that it needs, so that it outlives the dataset it was made from. ``set.json`` is
+A set holds all that it needs, so that it outlives the dataset it was made from: the pictures of its
+triplets, and of every target the nearest other one of its clip, for the oracle. ``set.json`` is
 written last, names every file with its digest, and is never rewritten: who wants another set gives
-another name.
+another name. Files are named by what they hold, so that the rest of a freezing that was cut off
+stands in no one's way.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from idpose_core.evaluation.pictures import Pictures, at_size, mask_at_size
-from idpose_core.evaluation.views import LabelledViews, angles, numbered
+from idpose_core.evaluation.views import LabelledViews, angles, nearest_others, numbered
 from idpose_core.stages.crop import decode_png
 from storage.datasets import read_table
+from storage.digests import sha256
 from storage.errors import DamageError, DatasetError
 from storage.export import ROLES, picture_places
 from storage.manifests import file_entry, read_checked
@@ -144,11 +147,10 @@ def freeze_set(
     triplets = triplets.cast(SCHEMA).sort_by("triplet_id")
     check_triplets(triplets, f"evaluation set {name}")
     folder = f"evaluation-sets/{name}"
-    pictures = list(_picture_tables(store, manifest, split, triplets))
-    files = [_published(store, f"{folder}/triplets.parquet", to_parquet(triplets))]
-    for number, table in enumerate(pictures):
-        path = f"{folder}/pictures-{number:05d}.parquet"
-        files.append(_published(store, path, to_parquet(table, row_group_rows=200)))
+    contents = [_named(f"{folder}/triplets", to_parquet(triplets))]
+    for number, table in enumerate(_picture_tables(store, manifest, split, triplets)):
+        data = to_parquet(table, row_group_rows=200)
+        contents.append(_named(f"{folder}/pictures-{number:05d}", data))
     reviews = {word: _count(triplets, "review", word) for word in sorted(_REVIEW)}
     info = {
         "format": FORMAT,
@@ -159,10 +161,15 @@ def freeze_set(
         "triplets": triplets.num_rows,
         "review": reviews,
         "chosen_by": {word: _count(triplets, "chosen_by", word) for word in sorted(_CHOSEN_BY)},
-        "files": files,
+        "files": [file_entry(path, data) for path, data in contents],
     }
     data = json.dumps(info, indent=1, sort_keys=True).encode() + b"\n"
-    _published(store, f"{folder}/set.json", data)
+    path = f"{folder}/set.json"
+    if not store.exists(path):
+        for named, content in contents:
+            store.publish(named, content)
+    if not store.publish(path, data) and store.read(path) != data:
+        raise DatasetError(f"{path} is another set's: a frozen set is never changed, name it anew")
     return info
 
 
@@ -267,16 +274,27 @@ def _check_clips(triplets: pa.Table, crops: pa.Table, what: str) -> None:
             )
 
 
+def _oracles(triplets: pa.Table, crops: pa.Table) -> set[str]:
+    targets = pc.index_in(pc.unique(triplets["target_crop"]), crops["crop_id"]).to_numpy()
+    rows = nearest_others(
+        targets.astype(np.int64), numbered(crops["clip_id"].to_pylist())[1],
+        crops["timestamp_ms"].to_numpy(), angles(crops, "azimuth_deg"),
+        angles(crops, "elevation_deg"),
+    )  # fmt: skip
+    return set(crops["crop_id"].take(pa.array(rows)).to_pylist())
+
+
 def _picture_tables(
     store: Store, manifest: Mapping[str, Any], split: str, triplets: pa.Table
 ) -> Iterator[pa.Table]:
-    crops = read_table(store, manifest, "crops", split=split)
+    crops = read_table(store, manifest, "crops", split=split).sort_by("crop_id")
     places = picture_places(crops)
-    wanted = sorted(set().union(*(triplets[f"{role}_crop"].to_pylist() for role in ROLES)))
-    lost = next((crop for crop in wanted if crop not in places), None)
+    used = set().union(*(triplets[f"{role}_crop"].to_pylist() for role in ROLES))
+    lost = next((crop for crop in sorted(used) if crop not in places), None)
     if lost is not None:
         raise DatasetError(f"the crop {lost} is not in the split {split!r} of the dataset")
     _check_clips(triplets, crops, "the table of triplets")
+    wanted = sorted(used | _oracles(triplets, crops))
     known = [name for name in _PICTURES.names if name in crops.column_names]
     rows = {row["crop_id"]: row for row in crops.select(known).to_pylist()}
     by_shard: dict[str, list[tuple[int, str]]] = {}
@@ -296,10 +314,8 @@ def _picture_tables(
         yield pa.Table.from_pylist(part, schema=_PICTURES)
 
 
-def _published(store: Store, path: str, data: bytes) -> dict[str, Any]:
-    if not store.publish(path, data) and store.read(path) != data:
-        raise DatasetError(f"{path} is another set's: a frozen set is never changed, name it anew")
-    return file_entry(path, data)
+def _named(stem: str, data: bytes) -> tuple[str, bytes]:
+    return f"{stem}-{sha256(data)[:8]}.parquet", data
 
 
 def _read(store: Store, entry: Mapping[str, Any]) -> pa.Table:

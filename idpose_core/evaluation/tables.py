@@ -21,6 +21,9 @@ from storage.objects import Store
 COLUMNS = {
     "LPIPS": ("lpips-",),
     "FID": ("fid-", "fd-"),
+    "KID": ("kid-",),
+    "Precision": ("precision-",),
+    "Recall": ("recall-",),
     "ID": ("id-score-",),
     "Pose": ("pose-score-",),
     "Swap": ("swap-score-",),
@@ -28,7 +31,7 @@ COLUMNS = {
     "Azimuth opposite": ("azimuth-opposite",),
     "Identity first": ("identity-first",),
 }
-"""Columns, and how the names of the metrics begin that fill them. The paper has the first four."""
+"""Columns, and how the names of the metrics begin that fill them."""
 DATASETS = {
     "cars3d": "3dcars", "chairs3d": "3dchairs", "ytbb-car": "ytbb_car", "ytbb-bus": "ytbb_bus",
     "ytbb-truck": "ytbb_truck",
@@ -209,12 +212,16 @@ def _markdown(cells: Sequence[Cell]) -> str:
 
 
 def _heads(cells: Sequence[Cell]) -> list[tuple[str, str]]:
-    """Columns of one table; where the paper has no number at all it has no columns."""
+    """Columns of one table; of what the paper has no number there is none of the paper's."""
+    printed_there = {cell.column for cell in cells if cell.paper is not None}
     used = {cell.column for cell in cells}
-    sides = [
-        side for side in _SHOWN if side == "measured" or any(c.paper is not None for c in cells)
+    return [
+        (name, side)
+        for name in COLUMNS
+        if name in used
+        for side in _SHOWN
+        if side == "measured" or name in printed_there
     ]
-    return [(name, side) for name in COLUMNS if name in used for side in sides]
 
 
 def _line(words: Sequence[str]) -> str:

@@ -127,6 +127,37 @@ def angles(table: pa.Table, column: str) -> NDArray[np.float64]:
     return np.array([np.nan if angle is None else angle for angle in found], np.float64)
 
 
+def nearest_others(
+    rows: Rows,
+    clip: Rows,
+    times: Rows,
+    azimuth_deg: NDArray[np.float64],
+    elevation_deg: NDArray[np.float64],
+) -> Rows:
+    """For each of some crops the nearest other one of its clip, int64 as ``rows``.
+
+    Nearest in the direction that it is seen from where that is known, in time elsewhere and among
+    equals. It is what the right object looks like in nearly the right pose: the oracle.
+
+    Args:
+        rows: Which crops [n] of all N; each has another one in its clip.
+        clip: int64 [N].
+        times: int64 [N], ms.
+        azimuth_deg: float64 [N]; what is not known (NaN) counts for nothing.
+        elevation_deg: float64 [N]; likewise.
+    """
+    azimuth, height = (np.radians(np.nan_to_num(a)) for a in (azimuth_deg, elevation_deg))
+    level = np.cos(height)
+    seen_from = np.stack([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(height)], 1)
+    found = np.empty(len(rows), np.int64)
+    for place, row in enumerate(rows):
+        own = np.flatnonzero(clip == clip[row])
+        own = own[own != row]
+        alike = np.round(seen_from[own] @ seen_from[row], 6)
+        found[place] = own[np.lexsort((np.abs(times[own] - times[row]), -alike))[0]]
+    return found
+
+
 def alternate_azimuths(views: LabelledViews) -> tuple[Rows, Rows]:
     """Every second azimuth of each identity, and the others: rows to learn from and to test on.
 

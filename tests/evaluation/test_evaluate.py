@@ -13,6 +13,7 @@ from torch import nn
 from idpose_core.evaluation.evaluate import (
     CEILING,
     FLOOR,
+    Contender,
     Evaluation,
     Instruments,
     control_outputs,
@@ -32,12 +33,17 @@ from idpose_core.evaluation.sets import EvaluationSet, freeze_set, read_set
 from idpose_core.evaluation.swaps import CONTROLS
 from idpose_core.evaluation.truth import truth_triplets
 from idpose_core.evaluation.views import read_views
+from idpose_core.training.samples import Generate
 from storage.datasets import read_manifest, read_table
 from storage.objects import Store
 from tests.evaluation.test_sets import SIZE, world
 from tests.evaluation.test_swaps import perfect
 
-MEASUREMENT = Measurement("cars", "1", "m@1", 0, "none", "pytest")
+OF_DATA = Measurement("cars", "1", None, 0, "none", "pytest")
+
+
+def contender(generate: Generate, model: str = "m@1") -> Contender:
+    return Contender(generate, replace(OF_DATA, model=model))
 
 
 class Means(nn.Module):
@@ -81,7 +87,7 @@ def found(root: tuple[Store, str], frozen: EvaluationSet) -> Evaluation:
         scores={"id-score-small": (score, 64)},
         judges=judges,
     )
-    return evaluate({"perfect": perfect}, frozen, instruments, MEASUREMENT)
+    return evaluate({"perfect": contender(perfect)}, frozen, instruments, OF_DATA)
 
 
 def values(found: Evaluation) -> dict[tuple[str, str], float]:
@@ -107,18 +113,23 @@ def test_paired_differences_are_the_differences(found: Evaluation) -> None:
 
 
 def test_two_generators_are_compared_on_the_same_triplets(frozen: EvaluationSet) -> None:
+    copies = contender(lambda i, p: p, "copies@2")
     found = evaluate(
-        {"perfect": perfect, "copies": lambda i, p: p}, frozen, Instruments(), MEASUREMENT
+        {"perfect": contender(perfect), "copies": copies}, frozen, Instruments(), OF_DATA
     )
     rows = {row["method"]: row for row in found.rows if row["metric"] == "pixel-l1"}
     assert rows["copies"]["value"] == rows["copy-pose"]["value"]
     difference = rows["perfect - copies"]
-    assert difference["ci_high"] < 0 and difference["model"] == "m@1"
+    assert difference["ci_high"] < 0
+    assert (difference["model"], difference["against"]) == ("m@1", "copies@2")
+    assert rows["perfect - copy-id"]["against"] is None
+    assert rows["copies"]["model"] == "copies@2" and "against" not in rows["copies"]
+    assert rows["copies"]["identities"] == len(set(frozen.identity))
     assert set(found.outputs) == {"perfect", "copies"}
 
 
 def test_controls_alone(frozen: EvaluationSet) -> None:
-    rows = evaluate({}, frozen, Instruments(), MEASUREMENT).rows
+    rows = evaluate({}, frozen, Instruments(), OF_DATA).rows
     assert {row["method"] for row in rows} == set(CONTROLS)
     assert all(row["model"] is None for row in rows)
 
@@ -129,7 +140,7 @@ def test_few_samples_are_a_warning_in_the_result_itself(frozen: EvaluationSet) -
             return x.flatten(1)[:, :100]
 
     wide = Instruments(features=(FeatureNetwork("wide", Wide(), 100),))
-    rows = evaluate({"perfect": perfect}, frozen, wide, MEASUREMENT).rows
+    rows = evaluate({"perfect": contender(perfect)}, frozen, wide, OF_DATA).rows
     warnings = {row["method"]: row.get("warning") for row in rows if row["metric"] == "fd-wide"}
     assert "different samples for 100 dimensions" in str(warnings["perfect"])
     assert "1 different samples for 100 dimensions" in str(warnings["mean-picture"])
@@ -197,7 +208,8 @@ def test_rows_are_complete(found: Evaluation, frozen: EvaluationSet) -> None:
 
 def test_a_model_of_another_size_is_refused(frozen: EvaluationSet) -> None:
     with pytest.raises(ValueError, match="small gives"):
-        evaluate({"small": lambda i, p: i[..., ::2, ::2]}, frozen, Instruments(), MEASUREMENT)
+        small = contender(lambda i, p: i[..., ::2, ::2])
+        evaluate({"small": small}, frozen, Instruments(), OF_DATA)
 
 
 def nothing(name: str) -> Path:
@@ -208,7 +220,7 @@ def test_what_is_not_possible_is_left_out_with_its_reason(
     root: tuple[Store, str], frozen: EvaluationSet
 ) -> None:
     used = {"retrieval": ["rotnet"], "training loss": ["st-vgg16"]}
-    instruments, left_out = load_instruments(root[0], frozen, used, nothing, training_steps=2)
+    instruments, left_out = load_instruments(root[0], frozen, [used], nothing, training_steps=2)
     assert "idpose weights fetch alexnet" in left_out["lpips-alex-v0.1"]
     assert "serves as training loss and as metric" in left_out["lpips-st-vgg16"]
     assert "inception" in left_out and "id-score-resnet50" in left_out
@@ -222,13 +234,13 @@ def test_what_was_asked_for_by_name_must_be_possible(
 ) -> None:
     used = {"retrieval": ["rotnet"], "training loss": ["st-vgg16"]}
     with pytest.raises(RoleError, match="st-vgg16 serves as training loss"):
-        load_instruments(root[0], frozen, used, nothing, asked=["lpips-st-vgg16"])
+        load_instruments(root[0], frozen, [used], nothing, asked=["lpips-st-vgg16"])
     with pytest.raises(EvaluationError, match="idpose weights fetch inception-fid"):
-        load_instruments(root[0], frozen, used, nothing, asked=["inception"])
+        load_instruments(root[0], frozen, [used], nothing, asked=["inception"])
     with pytest.raises(EvaluationError, match="the nearest is 'swap-score'"):
-        load_instruments(root[0], frozen, used, nothing, asked=["swapscore"])
+        load_instruments(root[0], frozen, [used], nothing, asked=["swapscore"])
     only, left_out = load_instruments(
-        root[0], frozen, used, nothing, asked=["id-score-small"], training_steps=1
+        root[0], frozen, [used], nothing, asked=["id-score-small"], training_steps=1
     )
     assert list(only.scores) == ["id-score-small"] and only.judges is None and not left_out
 
@@ -239,12 +251,29 @@ def test_without_azimuths_no_pose_is_measured(
     blind = replace(
         frozen, views=replace(frozen.views, azimuth_deg=np.full(len(frozen.views), np.nan))
     )
-    instruments, left_out = load_instruments(root[0], blind, {}, nothing, training_steps=2)
+    instruments, left_out = load_instruments(root[0], blind, [], nothing, training_steps=2)
     for name in ("judges", "swap-score", "pose-score-small"):
         assert "unknown azimuth" in left_out[name]
     assert set(instruments.scores) == {"id-score-small"}
-    rows = evaluate({"copy": lambda i, p: i}, blind, Instruments(), MEASUREMENT).rows
+    rows = evaluate({"copy": contender(lambda i, p: i)}, blind, Instruments(), OF_DATA).rows
     assert {row["metric"] for row in rows} == {"pixel-l1"}
+
+
+def test_poses_of_a_set_without_azimuths_are_scored_by_a_network_learned_elsewhere(
+    root: tuple[Store, str], frozen: EvaluationSet
+) -> None:
+    store, dataset = root
+    blind = replace(
+        frozen, views=replace(frozen.views, azimuth_deg=np.full(len(frozen.views), np.nan))
+    )
+    instruments, left_out = load_instruments(
+        store, blind, [], nothing, pose_data="cars", training_steps=2
+    )
+    assert set(instruments.scores) == {"id-score-small", f"pose-score-small-from-{dataset}"}
+    assert {"judges", "swap-score"} <= set(left_out)
+    rows = evaluate({"copy": contender(lambda i, p: p)}, blind, instruments, OF_DATA).rows
+    found = {(row["method"], row["metric"]): row["value"] for row in rows}
+    assert found["copy", f"pose-score-small-from-{dataset}"] == pytest.approx(0.731059, abs=1e-5)
 
 
 class PixelScore(ScoreNetwork):
@@ -275,11 +304,18 @@ def test_a_masked_background_does_not_count(frozen: EvaluationSet) -> None:
     )
     pairs = zip(one_target.role("id"), one_target.role("target"), strict=True)
     targets.update({one.tobytes(): target for one, target in pairs})
-    instruments = Instruments(scores={"id-score-small": (score, 64)})
-    found = values(evaluate({"noisy": noisy}, one_target, instruments, MEASUREMENT))
+    instruments = Instruments(scores={"id-score-small": (score, SIZE)})
+    found = values(evaluate({"noisy": contender(noisy)}, one_target, instruments, OF_DATA))
     assert found["noisy", "id-score-small-masked"] == pytest.approx(
         found[CEILING, "id-score-small-masked"], abs=1e-6
     )
+    shown = [
+        to_network(np.where(one_target.masks_of(role)[..., None], one_target.role(role), 127)  # type: ignore[index]
+        .astype(np.uint8)).double().flatten(1)
+        for role in ("id", "pose")
+    ]  # fmt: skip
+    floor = torch.sigmoid(nn.functional.cosine_similarity(*shown)).mean()
+    assert found[FLOOR, "id-score-small-masked"] == pytest.approx(float(floor), abs=1e-5)
     assert found["noisy", "id-score-small"] != pytest.approx(
         found[CEILING, "id-score-small"], abs=1e-3
     )

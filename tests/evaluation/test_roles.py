@@ -48,3 +48,10 @@ def test_what_reads_azimuths_belongs_to_the_retrieval() -> None:
     for kind, others in (("st-alex", ["st-alex"]), ("silhouette", [])):
         config = {"embedder": {"kind": kind, "reads_azimuth": True}}
         assert networks_used(config, {}) == {"retrieval": [*others, "car-azimuth"]}
+
+
+def test_a_dataset_that_is_gone_may_have_used_any_network() -> None:
+    found = networks_used(None, {"perceptual": {"kind": "st-vgg16"}})
+    check_roles(found)
+    with pytest.raises(RoleError, match="st-alex may have chosen its triplets"):
+        check_roles({**found, "metric": ["st-alex"]})

@@ -205,6 +205,47 @@ def test_the_same_set_again_is_no_other_set(tmp_path: Path) -> None:
         frozen(store, dataset, count=21)
 
 
+def test_a_small_set_holds_the_nearest_other_picture_of_every_target(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    frozen(store, dataset, count=4)
+    found = read_set(store, "cars-test", SIZE)
+    crops, _ = read_both(store, dataset)
+    for target in found.triplets["target_crop"].to_pylist():
+        row = crops["crop_id"].to_pylist().index(target)
+        rows = [
+            other for other in range(len(crops))
+            if other != row and crops["clip_id"][other] == crops["clip_id"][row]
+        ]  # fmt: skip
+        turns = {turn(crops, other, row) for other in rows}
+        here = [
+            place for place, clip in enumerate(found.crops["clip_id"])
+            if clip == crops["clip_id"][row] and found.crops["crop_id"][place].as_py() != target
+        ]  # fmt: skip
+        held = {
+            abs((found.views.azimuth_deg[p] - crops["azimuth_deg"][row].as_py() + 180) % 360 - 180)
+            for p in here
+        }
+        assert min(held) == min(turns)
+
+
+def turn(crops: pa.Table, one: int, other: int) -> float:
+    azimuth = crops["azimuth_deg"]
+    return float(abs((azimuth[one].as_py() - azimuth[other].as_py() + 180) % 360 - 180))
+
+
+def test_a_freezing_that_was_cut_off_stands_in_no_ones_way(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    frozen(store, dataset, count=20)
+    store.delete("evaluation-sets/cars-test/set.json")
+    assert "cars-test" not in set_names(store)
+    frozen(store, dataset, count=6)
+    assert len(read_set(store, "cars-test", SIZE)) == 6
+    files = set(store.list("evaluation-sets/cars-test"))
+    with pytest.raises(DatasetError, match="a frozen set is never changed"):
+        frozen(store, dataset, count=7)
+    assert set(store.list("evaluation-sets/cars-test")) == files
+
+
 def test_sets_that_cannot_be_used(tmp_path: Path) -> None:
     store, dataset = world(tmp_path)
     with pytest.raises(DatasetError, match=r"no evaluation set 'cars-test'.*none"):

@@ -57,6 +57,14 @@ def test_a_stand_in_carries_its_own_name() -> None:
     assert "lpips-alex-v0.1" not in text
 
 
+def test_what_the_paper_does_not_measure_has_no_column_of_the_paper() -> None:
+    rows = [row(metric=f"{name}-inception") for name in ("kid", "precision", "recall")]
+    head = next(line for line in printed(compose(rows), "md").splitlines() if "KID" in line)
+    for name in ("KID", "Precision", "Recall"):
+        assert f"| {name} (measured) |" in head and f"{name} (paper)" not in head
+    assert "| FID (paper) | FID (measured) |" in head
+
+
 def test_other_data_and_controls_have_their_own_lines() -> None:
     cells = compose(
         [row(method="copy-pose"), row(dataset="rendered-cars"), row(method="a - b"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from flows.evaluate import evaluate_model
 from flows.train import train_dataset
 from idpose_core.evaluation.generators import load_subject
+from idpose_core.evaluation.instruments import EvaluationError
 from idpose_core.models.generator import Generator, GeneratorConfig
 from idpose_core.training.config import resolve
 from idpose_core.training.published import ModelError, promote, publish_model
@@ -25,14 +26,20 @@ from tests.training.tiny import SETTINGS
 TINY = GeneratorConfig(size=32, n_down=2, width=4, n_blocks=1)
 
 
-def publish(store: Store, dataset: str, steps: int = 5, run_id: str | None = None) -> str:
+def publish(
+    store: Store,
+    dataset: str,
+    steps: int = 5,
+    run_id: str | None = None,
+    generator: GeneratorConfig = TINY,
+) -> str:
     name, _, version = dataset.partition("@")
     config = {
-        "generator": asdict(TINY), "steps": steps, "perceptual": {"kind": "st-vgg16"},
+        "generator": asdict(generator), "steps": steps, "perceptual": {"kind": "st-vgg16"},
         "training": {"method": "identity-pose"}, **({"run": run_id} if run_id else {}),
     }  # fmt: skip
     model = publish_model(
-        store, f"{name}-identity-pose", Generator(TINY).state_dict(), config=config,
+        store, f"{name}-identity-pose", Generator(generator).state_dict(), config=config,
         dataset=(name, version), metrics={}, code_version="1", trained_on={}, licences={},
     )  # fmt: skip
     return f"{model.name}@{model.version}"
@@ -65,6 +72,42 @@ def test_evaluate_then_table(tmp_path: Path) -> None:
     assert "id-score-small, 30" in table.stdout
     wrong = run(["table", *root, "--format", "html"])
     assert wrong.returncode == 1 and "md, csv or json" in wrong.stderr
+
+
+def test_two_models_are_compared_on_the_same_triplets(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    one = publish(store, dataset)
+    other = publish(store, dataset, steps=6)
+    asked = ["--root", str(tmp_path), "--triplets", "12", "--metric", "id-score-small"]
+    shown = run(
+        ["evaluate", one, "--beside", other, "--training-steps", "1", *asked, "--json"]
+    )  # fmt: skip
+    assert shown.returncode == 0, shown.stderr
+    rows = json.loads(shown.stdout.splitlines()[-1])["rows"]
+    whole = {row["model"]: row for row in rows if row["method"] == "identity-pose"
+             and row["metric"] == "pixel-l1"}  # fmt: skip
+    assert {model: row["budget"] for model, row in whole.items()} == {
+        one: "5 steps", other: "6 steps"
+    }  # fmt: skip
+    (difference,) = (
+        row for row in rows if row.get("against") == other and row["metric"] == "pixel-l1"
+    )
+    assert difference["method"] == "identity-pose - identity-pose"
+    assert difference["value"] == pytest.approx(whole[one]["value"] - whole[other]["value"])
+    assert f"--beside {other}" in difference["command"]
+    same = run(["evaluate", one, "--beside", one, *asked])
+    assert same.returncode == 1 and "not compared with itself" in same.stderr
+    both = run(["evaluate", one, "--dataset", "cars", "--set", "x", "--root", str(tmp_path)])
+    assert both.returncode == 1 and "give --set or --dataset, not both" in both.stderr
+
+
+def test_a_model_of_another_size_is_not_compared(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    model = publish(store, dataset)
+    small = replace(TINY, size=16)
+    other = publish(store, dataset, generator=small)
+    with pytest.raises(EvaluationError, match="models of different sizes"):
+        evaluate_model(str(tmp_path), model, beside=[other], triplets=6, device="cpu")
 
 
 def test_a_run_is_evaluated_before_and_after_it_is_published(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flows.train import train_dataset
+from idpose_core.evaluation.roles import RoleError
 from idpose_core.methods.identity_pose import VERSION
 from idpose_core.training import config
 from storage.objects import Store
@@ -67,3 +68,11 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
     before = sorted(folder.glob("*.safetensors"))
     train(tmp_path)
     assert before and not list(folder.glob(".tmp-*")) and set(before) < set(folder.iterdir())
+
+
+def test_the_network_that_chose_the_triplets_is_no_loss(tmp_path: Path) -> None:
+    """Training for days what no guard would let be measured helps no one."""
+    commit_world(Store(tmp_path), embedder="st-vgg16")
+    with pytest.raises(RoleError, match="st-vgg16 serves as retrieval and as training loss"):
+        train(tmp_path, perceptual__kind="st-vgg16")
+    assert not Store(tmp_path).list("runs")

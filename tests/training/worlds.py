@@ -41,6 +41,7 @@ def commit_world(
     encoded: Callable[[str], bytes] = encode,
     licence: str | None = "CC-BY-4.0",
     azimuths: bool = False,
+    embedder: str | None = None,
     change: Callable[[dict[str, Any]], None] = lambda triplet: None,
 ) -> str:
     """Commit a dataset ``cars`` with two clips a video and four crops a clip, one second apart.
@@ -85,7 +86,7 @@ def commit_world(
     }
     draft = Draft(
         name="cars",
-        config={"seed": 1},
+        config={"seed": 1, **({"embedder": {"kind": embedder}} if embedder else {})},
         tables={
             k: pa.Table.from_pylist(found, schema=schema) for k, (found, schema) in rows.items()
         },
