@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from idpose_core.evaluation.features import Features, without_repeats
-from idpose_core.evaluation.intervals import Estimate
+from idpose_core.evaluation.intervals import FEWEST, Estimate
 
 _ROWS_AT_ONCE = 1024
 
@@ -51,13 +52,14 @@ def kernel_distance(generated: Features, real: Features, identities: NDArray[np.
 
     whole = value(within.sum(), across.sum(), len(real))
     left = len(real) - sizes
-    if groups < 2 or left.min() < 2:
+    if groups < FEWEST or left.min() < 2:
         return Estimate(whole, None, None, len(real), groups)
     without = np.array([
         value(_less(within, one), _less(across, one), left[one]) for one in range(groups)
     ])  # fmt: skip
     deviation = np.sqrt((groups - 1) / groups * ((without - without.mean()) ** 2).sum())
-    return Estimate(whole, whole - 1.96 * deviation, whole + 1.96 * deviation, len(real), groups)
+    reach = float(t.ppf(0.975, groups - 1)) * deviation
+    return Estimate(whole, whole - reach, whole + reach, len(real), groups)
 
 
 @dataclass(frozen=True, eq=False)

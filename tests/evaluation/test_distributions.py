@@ -67,7 +67,8 @@ def test_the_jackknife_leaves_out_whole_identities() -> None:
     found = kernel_distance(x, y, groups)
     without = np.array([plain_kid(x[groups != g], y[groups != g]) for g in range(6)])
     deviation = np.sqrt(5 / 6 * ((without - without.mean()) ** 2).sum())
-    assert found.low == pytest.approx(found.value - 1.96 * deviation, rel=1e-9)
+    # 2.5706 is the 97.5 % point of Student's t with 5 degrees of freedom.
+    assert found.low == pytest.approx(found.value - 2.570582 * deviation, rel=1e-6)
     assert found.identities == 6
 
 

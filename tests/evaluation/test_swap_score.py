@@ -81,8 +81,8 @@ def test_the_grid_has_every_pose_of_every_object() -> None:
 
 
 def test_an_interval_by_objects() -> None:
-    found = measure_swap_score(perfect, pointers(6), 40, poses=4, objects=3)
-    assert found.n == found.identities == 3 and found.low is not None
+    found = measure_swap_score(perfect, pointers(10), 40, poses=4, objects=5)
+    assert found.n == found.identities == 5 and found.low is not None
 
 
 def test_what_cannot_be_measured() -> None:
