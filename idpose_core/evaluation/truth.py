@@ -29,7 +29,8 @@ def truth_triplets(
 
     Clips take turns; within a clip ordered pairs (ID, target) come in an order that the seed and
     their names decide. The pose picture is the nearest in azimuth, then in elevation, of all crops
-    of other videos that do not show the target's own object; among equals a hash decides.
+    of other videos that do not show the target's own object; among equals a hash decides. Where
+    elevations are ordered but have no angle (3D Cars), their order counts.
 
     Args:
         crops: Of one split.
@@ -42,7 +43,8 @@ def truth_triplets(
         DatasetError: No triplet is possible.
     """
     crops = crops.filter(pa.array(np.isfinite(angles(crops, "azimuth_deg")))).sort_by("crop_id")
-    azimuth, elevation = angles(crops, "azimuth_deg"), angles(crops, "elevation_deg")
+    azimuth = angles(crops, "azimuth_deg")
+    elevation, order = angles(crops, "elevation_deg"), elevation_order(crops)
     names = crops["crop_id"].to_pylist()
     clip, videos = crops["clip_id"].to_pylist(), crops["video_id"].to_pylist()
     video = numbered(videos)[1] if names else np.zeros(0, np.int64)
@@ -53,7 +55,7 @@ def truth_triplets(
         other = np.flatnonzero((video != video[t]) & (shown != shown[t]))
         if not len(other):
             continue
-        p = _nearest(other, t, azimuth, elevation, names, seed)
+        p = _nearest(other, t, azimuth, elevation, order, names, seed)
         error = float(azimuth_error(azimuth[[p]], azimuth[[t]])[0])
         if error > TOLERANCE_DEG:
             continue
@@ -91,6 +93,25 @@ def objects_shown(crops: pa.Table, clips: pa.Table) -> NDArray[np.int64]:
     return numbered(words)[1] if words else np.zeros(0, np.int64)
 
 
+def elevation_order(crops: pa.Table) -> NDArray[np.int64]:
+    """Place of each crop [N] among those of its clip and azimuth, by time.
+
+    The views of a published set come by elevation, from the first to the last: so this numbers its
+    elevations also where their angles are not known.
+
+    Args:
+        crops: With known azimuths.
+    """
+    clip, azimuth = crops["clip_id"].to_pylist(), angles(crops, "azimuth_deg")
+    placed = np.zeros(len(clip), np.int64)
+    seen: dict[tuple[str, float], int] = {}
+    for row in np.argsort(crops["timestamp_ms"].to_numpy(), kind="stable"):
+        group = (clip[row], float(azimuth[row]))
+        placed[row] = seen.get(group, 0)
+        seen[group] = placed[row] + 1
+    return placed
+
+
 def _in_turn(
     clips: list[str], times: NDArray[np.int64], names: list[str], gap: int, seed: int
 ) -> Iterator[tuple[int, int]]:
@@ -116,12 +137,14 @@ def _nearest(
     target: int,
     azimuth: NDArray[np.float64],
     elevation: NDArray[np.float64],
+    order: NDArray[np.int64],
     names: list[str],
     seed: int,
 ) -> int:
     far = np.round(azimuth_error(azimuth[rows], azimuth[np.full(len(rows), target)]), 6)
     rows = rows[far == far.min()]
-    high = np.nan_to_num(np.abs(elevation[rows] - elevation[target]), nan=0.0)
+    high = np.abs(elevation[rows] - elevation[target])
+    high = np.where(np.isnan(high), np.abs(order[rows] - order[target]), high)
     rows = rows[high <= high.min() + 1e-6]
     return int(min(rows, key=lambda row: _hash(seed, "pose", names[target], names[row])))
 

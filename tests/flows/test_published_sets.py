@@ -15,6 +15,9 @@ from flows.progress import TerminalProgress
 from flows.steps.context import Context
 from flows.steps.views import crop_views
 from idpose_core.config import ConfigError
+from idpose_core.datasets.published.cars3d import AZIMUTHS
+from idpose_core.evaluation.truth import truth_triplets
+from idpose_core.stages.views import STEP_MS
 from storage.datasets import read_manifest, read_table
 from storage.objects import Store
 from tests.flows.builds import InThisProcess, run
@@ -80,6 +83,25 @@ def test_it_becomes_clips_and_crops_by_the_stages_of_every_source(
     for triplet in found["triplets"]:
         target, pose = crops[triplet["target_crop"]], crops[triplet["pose_crop"]]
         assert target["video_id"] != pose["video_id"]
+
+
+def test_pose_pictures_of_3d_cars_are_seen_from_the_targets_elevation(tmp_path: Path) -> None:
+    """Its four elevations have no published angles, but an order."""
+    train, test = numbers("cars3d", "train", 2), numbers("cars3d", "test", 3)
+    SETS["cars3d"][1](tmp_path / "set", [*train, *test])
+    build("cars3d", tmp_path / "set", tmp_path / "root")
+    store = Store(tmp_path / "root")
+    manifest = read_manifest(store, "cars3d")
+    crops, clips = (read_table(store, manifest, name, split="test") for name in ("crops", "clips"))
+    elevation = {
+        row["crop_id"]: row["timestamp_ms"] // (AZIMUTHS * STEP_MS) for row in crops.to_pylist()
+    }
+    assert set(elevation.values()) == {0, 1, 2, 3}
+    chosen = truth_triplets(crops, clips, count=300).to_pylist()
+    assert len(chosen) == 300 and {elevation[row["id_crop"]] for row in chosen} == {0, 1, 2, 3}
+    for row in chosen:
+        assert row["pose_azimuth_deg"] == row["target_azimuth_deg"]
+        assert elevation[row["pose_crop"]] == elevation[row["target_crop"]]
 
 
 def test_broken_and_repeated_cars_are_rows_and_change_nothing_for_the_others(
