@@ -19,7 +19,9 @@ from storage.objects import Store
 def evaluate(
     model: str,
     dataset: str | None = None,
+    beside: list[str] | None = None,
     evaluation_set: str | None = None,
+    pose_data: str | None = None,
     training_steps: int | None = None,
     root: str | None = None,
     attempt: int = 1,
@@ -29,7 +31,10 @@ def evaluate(
     Args:
         model: Id of a run, NAME (its champion) or NAME@VERSION.
         dataset: NAME or NAME@VERSION whose test split is measured on; empty = the model's own.
+        beside: Further runs or models, measured on the same triplets.
         evaluation_set: A frozen set; empty = the dataset's own.
+        pose_data: Dataset with known azimuths from which the pose score is learned; empty = the
+            set's own.
         training_steps: Of the networks that are trained to measure; empty = their own numbers.
         root: Where data lies; empty = $IDPOSE_ROOT of the worker, else ./idpose-data.
         attempt: Set by the automation that runs crashed flow runs again.
@@ -38,7 +43,9 @@ def evaluate(
     where = root or os.environ.get("IDPOSE_ROOT") or "idpose-data"
     command = [sys.executable, "-m", "flows", "evaluate", model, "--root", where, "--json"]
     command += ["--dataset", dataset] if dataset else []
+    command += [word for other in beside or () for word in ("--beside", other)]
     command += ["--set", evaluation_set] if evaluation_set else []
+    command += ["--pose-data", pose_data] if pose_data else []
     command += ["--training-steps", str(training_steps)] if training_steps else []
     found = carry_out(command, "evaluation", model)
     _publish_artifacts(Store(where), found)
@@ -47,7 +54,7 @@ def evaluate(
 
 def _publish_artifacts(store: Store, found: dict[str, Any]) -> None:
     name = re.sub(r"[^a-z0-9]+", "-", found["evaluation_set"].lower()).strip("-")
-    wanted = ("method", "metric", "value", "ci_low", "ci_high", "n", "warning")
+    wanted = ("method", "model", "against", "metric", "value", "ci_low", "ci_high", "n", "warning")
     create_table_artifact(
         [{column: row.get(column) for column in wanted} for row in found["rows"]],
         key=f"{name}-metrics",
