@@ -123,6 +123,7 @@ def evaluate_model(
         subject = subjects[0] if subjects else None
         name = evaluation_set or _dataset_set(store, subject, dataset, triplets, seed, say)
         frozen = read_set(store, name, subject.generator.config.size if subject else size)
+        say(f"measuring on the set {name}: {len(frozen)} triplets, seed {frozen.info['seed']}")
         weights = weights_root(root)
         instruments, left_out = load_instruments(
             store, frozen, [_used(store, one) for one in subjects],
