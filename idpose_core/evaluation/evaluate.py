@@ -25,7 +25,7 @@ from idpose_core.evaluation.pictures import Pictures, distinct, generated
 from idpose_core.evaluation.results import Measurement
 from idpose_core.evaluation.scores import ScoreNetwork, affinity_scores, masked
 from idpose_core.evaluation.sets import EvaluationSet
-from idpose_core.evaluation.swap_score import measure_swap_score
+from idpose_core.evaluation.swap_score import measure_swap_score, uneven_directions
 from idpose_core.evaluation.swaps import CONTROLS
 from idpose_core.evaluation.views import Rows, nearest_others
 from idpose_core.training.samples import Generate
@@ -299,10 +299,12 @@ def _swap_score(
         "copy-id": lambda identity, pose: identity,
         "copy-pose": lambda identity, pose: pose,
     }
+    warning = uneven_directions(frozen.views, seed=seed)
+    more = {"warning": warning} if warning else {}
     made = {name: contender.generate for name, contender in contenders.items()}
     for name, one in {**made, **copies}.items():
         found = measure_swap_score(one, frozen.views, frozen.size, seed=seed, device=device)
-        yield name, "swap-score-pixels", found, {}
+        yield name, "swap-score-pixels", found, more
 
 
 def _told(found: Estimate) -> str:

@@ -69,7 +69,7 @@ def pose_grid(
         views: Of held-out objects, all around.
         poses: K azimuths, evenly spread.
         objects: J objects that give the pose, fewer where there are not twice as many that are
-            seen from all these azimuths.
+            seen from all these azimuths; those first that are seen from the lowest height.
         seed: Of the choice.
 
     Returns:
@@ -83,11 +83,16 @@ def pose_grid(
     # From an azimuth that there is: in a set of even steps the others are there as well.
     start = float(draws.choice(views.azimuth_deg))
     aims = (start + 360 * np.arange(poses) / poses) % 360
-    grid: list[Rows] = []
-    for one in order:
-        column, farthest = _nearest(views, int(one), aims)
-        if farthest <= TOLERANCE_DEG and len(grid) < min(objects, len(order) // 2):
-            grid.append(column)
+    columns = [
+        column
+        for column, farthest in (_nearest(views, int(one), aims) for one in order)
+        if farthest <= TOLERANCE_DEG
+    ]
+    # Seen from one height rather than several: else what differs between objects is in part pose.
+    height = np.nan_to_num(views.elevation_deg)
+    lowest = np.min([height[column] for column in columns], axis=0) if columns else 0.0
+    columns.sort(key=lambda column: float((height[column] - lowest).max()))
+    grid = columns[: min(objects, len(order) // 2)]
     if len(grid) < 2:
         raise ValueError(
             "the swap score needs four objects or more, two of which are seen all around: within "
@@ -100,6 +105,31 @@ def pose_grid(
         if int(one) not in taken
     ]
     return np.stack(grid, axis=1), np.array(ids, np.int64)
+
+
+def uneven_directions(views: LabelledViews, *, poses: int = 8, seed: int = 0) -> str | None:
+    """A warning where the objects of a measurement are not seen from equal directions.
+
+    What differs between the objects then is in part their pose, and the score is too low.
+
+    Args:
+        views: See :func:`pose_grid`.
+        poses: Likewise.
+        seed: Likewise.
+
+    Returns:
+        The warning; None where directions are equal to a degree.
+    """
+    grid, _ = pose_grid(views, poses=poses, seed=seed)
+    turned = azimuth_error(views.azimuth_deg[grid], views.azimuth_deg[grid[:, :1]]).max()
+    height = np.nan_to_num(views.elevation_deg[grid])
+    tilted = (height.max(1) - height.min(1)).max()
+    if max(turned, tilted) <= 1:
+        return None
+    return (
+        f"objects are compared from directions up to {turned:.0f} degrees of azimuth and "
+        f"{tilted:.0f} of elevation apart, so the score is too low: take a set that holds all views"
+    )
 
 
 def _nearest(views: LabelledViews, identity: int, aims: NDArray[np.float64]) -> tuple[Rows, float]:

@@ -241,5 +241,6 @@ _SHOWN = {"paper": _paper, "measured": _measured}
 
 def _told(cell: Cell) -> str:
     interval = f" [{cell.ci_low:.3g}, {cell.ci_high:.3g}]" if cell.ci_low is not None else ""
-    warning = " (few samples)" if cell.warning else ""
+    few = "samples" in (cell.warning or "")
+    warning = " (few samples)" if few else " (see its warning)" if cell.warning else ""
     return f"{cell.measured:.3g}{interval} {cell.protocol}, {cell.n}{warning}"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from idpose_core.evaluation.swap_score import (
     measure_swap_score,
     pose_grid,
     swap_score,
+    uneven_directions,
     variance_shares,
 )
 from tests.evaluation.test_swaps import perfect
@@ -83,6 +86,28 @@ def test_the_grid_has_every_pose_of_every_object() -> None:
 def test_an_interval_by_objects() -> None:
     found = measure_swap_score(perfect, pointers(10), 40, poses=4, objects=5)
     assert found.n == found.identities == 5 and found.low is not None
+
+
+def test_objects_seen_from_other_directions_are_a_warning() -> None:
+    views = pointers(8)
+    level = replace(views, elevation_deg=np.zeros(len(views)))
+    assert uneven_directions(level, poses=6) is None
+    turned = (views.azimuth_deg + 4 * (views.identity % 2)) % 360
+    told = uneven_directions(replace(level, azimuth_deg=turned), poses=6)
+    assert told is not None and "up to 4 degrees of azimuth and 0 of elevation" in told
+
+
+def test_objects_that_are_seen_from_one_height_come_first() -> None:
+    views = pointers(8)
+    height = np.where(views.identity < 4, 20.0, 0.0)
+    tilted = replace(views, elevation_deg=height)
+    grid, _ = pose_grid(tilted, poses=6, objects=4)
+    assert set(views.identity[grid[0]]) == {4, 5, 6, 7}
+    assert uneven_directions(tilted, poses=6) is None
+    # Where there is no choice, the warning stands.
+    mixed = replace(views, elevation_deg=np.where(views.identity < 6, 20.0, 0.0))
+    told = uneven_directions(mixed, poses=6)
+    assert told is not None and "0 degrees of azimuth and 20 of elevation" in told
 
 
 def test_what_cannot_be_measured() -> None:
