@@ -16,7 +16,7 @@ from idpose_core.evaluation.generators import Subject, load_subject
 from idpose_core.evaluation.instruments import EvaluationError, load_instruments
 from idpose_core.evaluation.judges import AZIMUTH, SIDE
 from idpose_core.evaluation.kept import azimuth_judge
-from idpose_core.evaluation.pictures import at_size
+from idpose_core.evaluation.pictures import at_size, full_precision
 from idpose_core.evaluation.results import Measurement, to_json
 from idpose_core.evaluation.review import (
     from_csv,
@@ -30,6 +30,7 @@ from idpose_core.evaluation.sets import EvaluationSet, freeze_set, read_set, set
 from idpose_core.evaluation.swaps import choose_swaps, draw_swaps, generate_swaps
 from idpose_core.evaluation.truth import truth_triplets
 from idpose_core.evaluation.views import read_views
+from idpose_core.settings import ConfigError
 from idpose_core.stages.crop import encode_png
 from idpose_core.training.devices import claimed
 from idpose_core.weights import find_weights
@@ -107,15 +108,16 @@ def evaluate_model(
         say: Told how it goes.
 
     Raises:
+        ConfigError: Arguments that do not go together, or a metric that does not exist.
         ToldError: No such run, model, dataset or set; models of different sizes; a metric that
-            was asked for is not possible.
+            was asked for is not possible; a video of the set was trained on.
     """
     if evaluation_set and dataset:
-        raise EvaluationError("a set is of one dataset already: give --set or --dataset, not both")
+        raise ConfigError("a set is of one dataset already: give --set or --dataset, not both")
     if beside and run_or_model == CONTROLS_ALONE:
-        raise EvaluationError("controls alone are measured beside no model")
+        raise ConfigError("controls alone are measured beside no model")
     store = Store(root)
-    with claimed(device, say) as claim:
+    with claimed(device, say) as claim, full_precision():
         chosen = str(claim)
         names = [] if run_or_model == CONTROLS_ALONE else [run_or_model, *beside]
         subjects = [load_subject(store, name, device=chosen) for name in names]
@@ -123,12 +125,14 @@ def evaluate_model(
         subject = subjects[0] if subjects else None
         name = evaluation_set or _dataset_set(store, subject, dataset, triplets, seed, say)
         frozen = read_set(store, name, subject.generator.config.size if subject else size)
+        for one in subjects:
+            _check_held_out(store, one, frozen)
         say(f"measuring on the set {name}: {len(frozen)} triplets, seed {frozen.info['seed']}")
         weights = weights_root(root)
         instruments, left_out = load_instruments(
-            store, frozen, [_used(store, one) for one in subjects],
+            store, frozen, _used(store, subjects, frozen),
             lambda network: find_weights(network, weights), asked=metrics, pose_data=pose_data,
-            training_steps=training_steps, say=say,
+            training_steps=training_steps, device=chosen, say=say,
         )  # fmt: skip
         for metric, why in left_out.items():
             say(f"{metric}: left out, {why}")
@@ -147,6 +151,7 @@ def evaluate_model(
                 + (["--training-steps", str(training_steps)] if training_steps else [])
                 + (["--seed", str(seed)] if seed else [])
             ),
+            device=chosen,
         )
         contenders = {
             one.name: Contender(
@@ -159,7 +164,7 @@ def evaluate_model(
         found = evaluate(contenders, frozen, instruments, of_data, device=chosen, say=say)
         if subject and instruments.judges is not None:
             _publish_sheet(store, subject, frozen, chosen)
-    rows = [{**row, "evaluation_set": name} for row in found.rows]
+    rows = [{**row, "evaluation_set": name, "size": frozen.size} for row in found.rows]
     folder = subject.folder if subject else f"evaluation-sets/{name}/evaluation"
     path = f"{folder}/{name}-{digest(rows)[:8]}.json"
     store.publish(path, to_json(rows).encode())
@@ -274,7 +279,7 @@ def _dataset_set(
 ) -> str:
     """The dataset's own set, frozen now where there is none."""
     if dataset is None and subject is None:
-        raise EvaluationError("controls of which data? Give --dataset or --set")
+        raise ConfigError("controls of which data? Give --dataset or --set")
     own = "@".join(subject.dataset) if subject else ""
     manifest = read_manifest(store, dataset or own)
     name = set_of(manifest)
@@ -295,19 +300,45 @@ def _dataset_set(
 def _check_comparable(subjects: Sequence[Subject]) -> None:
     sizes = {subject.name: subject.generator.config.size for subject in subjects}
     if len(sizes) < len(subjects):
-        raise EvaluationError("a model is not compared with itself")
+        raise ConfigError("a model is not compared with itself")
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise EvaluationError(f"models of different sizes see different targets: {told} pixels")
 
 
-def _used(store: Store, subject: Subject) -> dict[str, list[str]]:
-    """The networks behind the model's triplets and its loss."""
+def _check_held_out(store: Store, subject: Subject, frozen: EvaluationSet) -> None:
+    """Refuse a set of another dataset whose videos the model was trained on."""
+    manifest = _manifest(store, subject.dataset)
+    if subject.dataset == frozen.dataset or manifest is None:
+        return
+    trained_on = set(read_table(store, manifest, "clips", split="train")["video_id"].to_pylist())
+    seen = sorted(trained_on & set(frozen.crops["video_id"].to_pylist()))
+    if seen:
+        raise EvaluationError(
+            f"{subject.name} was trained on {len(seen)} videos of the set {frozen.name}, as "
+            f"{seen[0]}: measure it on videos that it has not seen"
+        )
+
+
+def _used(
+    store: Store, subjects: Sequence[Subject], frozen: EvaluationSet
+) -> list[dict[str, list[str]]]:
+    """The networks behind each model's triplets and loss, and behind the set's own choice."""
+    models = [(subject.dataset, subject.config) for subject in subjects]
+    if frozen.info["chosen_by"]["truth"] < len(frozen):
+        models.append((frozen.dataset, {}))
+    found = []
+    for dataset, config in models:
+        manifest = _manifest(store, dataset)  # a model may have come without its dataset
+        found.append(networks_used(manifest and manifest["config"], config))
+    return found
+
+
+def _manifest(store: Store, dataset: tuple[str, str]) -> Mapping[str, Any] | None:
     try:
-        config = read_manifest(store, "@".join(subject.dataset))["config"]
+        return read_manifest(store, "@".join(dataset))
     except DatasetError:
-        config = None  # the model came without its dataset
-    return networks_used(config, subject.config)
+        return None
 
 
 def _publish_sheet(store: Store, subject: Subject, frozen: EvaluationSet, device: str) -> None:

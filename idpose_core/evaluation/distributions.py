@@ -6,60 +6,60 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
 
 from idpose_core.evaluation.features import Features, without_repeats
-from idpose_core.evaluation.intervals import FEWEST, Estimate
+from idpose_core.evaluation.intervals import Jackknife, Objects, fewest_units
 
 _ROWS_AT_ONCE = 1024
 
 
-def kernel_distance(generated: Features, real: Features, identities: NDArray[np.int64]) -> Estimate:
-    """KID: the squared MMD with the kernel (x.y / D + 1)^3, unbiased, over all pictures.
+def kernel_distance(generated: Features, real: Features, objects: Objects) -> Jackknife | None:
+    """KID: the squared MMD with the kernel (x.y / D + 1)^3, unbiased.
 
     Bińkowski et al., "Demystifying MMD GANs" (ICLR 2018). Unlike FID it does not depend on the
-    number of pictures. Its interval is a jackknife that leaves out one identity after the other.
+    number of pictures. A row is a generated picture and its target, which are not independent of
+    one another, nor of the other rows that show one of their objects: so it is the mean of
+    k(x, x') + k(y, y') - k(x, y') - k(x', y) over the pairs of rows that share no object
+    (Gretton et al., "A Kernel Two-Sample Test", JMLR 2012, lemma 6, where no two rows do). With all
+    pairs, copies of inputs would be nearer than nothing, and targets that stand in several rows
+    would set any generator apart. Its jackknife leaves out one object after the other, with all
+    its rows.
 
     Args:
         generated: [N, D].
-        real: [N, D], the same rows: generated pictures and their targets.
-        identities: [N], which rows belong together.
+        real: [N, D], the targets of the same rows.
+        objects: [N] or [K, N], the objects that a row shows.
+
+    Returns:
+        None where every two rows share an object.
 
     Raises:
-        ValueError: Fewer than two rows, or different shapes.
+        ValueError: Different shapes.
     """
-    if generated.shape != real.shape or len(generated) != len(identities) or len(real) < 2:
+    roles = np.atleast_2d(objects)
+    if generated.shape != real.shape or len(real) != roles.shape[1]:
         raise ValueError(
-            f"KID compares two rows or more, paired: {generated.shape}, {real.shape}, "
-            f"{len(identities)} identities"
+            f"KID compares pairs: {generated.shape}, {real.shape}, {roles.shape[1]} objects"
         )
-    _, group = np.unique(identities, return_inverse=True)
-    groups = int(group.max()) + 1
-    within, across = np.zeros((groups, groups)), np.zeros((groups, groups))
+    names = np.unique(roles)
+    shows = (roles[:, :, None] == names).any(0).astype(np.float64)
+    # Of the differences of kernels, and of the pairs that count: all, and those with each object.
+    sums, parts = np.zeros(2), np.zeros((2, len(names)))
     for at in range(0, len(real), _ROWS_AT_ONCE):
         rows = slice(at, at + _ROWS_AT_ONCE)
-        own = np.arange(len(real))[rows]
-        both = _kernel(generated[rows], generated) + _kernel(real[rows], real)
-        both[np.arange(len(own)), own] = 0  # a picture is not compared with itself
-        for total, block in ((within, both), (across, 2 * _kernel(generated[rows], real))):
-            by_column = np.zeros((len(own), groups))
-            np.add.at(by_column.T, group, block.T)
-            np.add.at(total, group[rows], by_column)
-    sizes = np.bincount(group).astype(np.float64)
-
-    def value(inside: float, between: float, n: float) -> float:
-        return float(inside / (n * (n - 1)) - between / n**2)
-
-    whole = value(within.sum(), across.sum(), len(real))
-    left = len(real) - sizes
-    if groups < FEWEST or left.min() < 2:
-        return Estimate(whole, None, None, len(real), groups)
-    without = np.array([
-        value(_less(within, one), _less(across, one), left[one]) for one in range(groups)
-    ])  # fmt: skip
-    deviation = np.sqrt((groups - 1) / groups * ((without - without.mean()) ** 2).sum())
-    reach = float(t.ppf(0.975, groups - 1)) * deviation
-    return Estimate(whole, whole - reach, whole + reach, len(real), groups)
+        counts = (shows[rows] @ shows.T == 0).astype(np.float64)
+        block = _kernel(generated[rows], generated) + _kernel(real[rows], real)
+        block -= 2 * _kernel(generated[rows], real)
+        block *= counts
+        for which, cells in enumerate((block, counts)):
+            sums[which] += cells.sum()
+            with_row = shows[rows].T @ cells.sum(1)
+            parts[which] += with_row + cells.sum(0) @ shows - (shows[rows] * (cells @ shows)).sum(0)
+    if not sums[1]:
+        return None
+    rest = sums[:, None] - parts
+    without = (rest[0] / rest[1],) if rest[1].min() > 0 else ()
+    return Jackknife(float(sums[0] / sums[1]), without, len(real), fewest_units(roles))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +125,3 @@ def _squared_distances(one: Features, two: Features) -> list[NDArray[np.float64]
 def _kernel(x: Features, y: Features) -> NDArray[np.float64]:
     found: NDArray[np.float64] = (x @ y.T / x.shape[1] + 1) ** 3
     return found
-
-
-def _less(total: NDArray[np.float64], group: int) -> float:
-    """The sum of a matrix without the row and the column of a group."""
-    return float(total.sum() - total[group].sum() - total[:, group].sum() + total[group, group])

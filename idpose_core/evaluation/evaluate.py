@@ -7,7 +7,7 @@ to measure is left out, and so is what weights are missing for: both with the re
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,15 @@ from numpy.typing import NDArray
 from idpose_core.evaluation.distributions import kernel_distance, precision_recall
 from idpose_core.evaluation.features import FeatureNetwork, extract
 from idpose_core.evaluation.frechet import few_samples, frechet_distance, gaussian
-from idpose_core.evaluation.intervals import Estimate, estimate, paired_difference
-from idpose_core.evaluation.judges import azimuth_error, judged
+from idpose_core.evaluation.intervals import (
+    Estimate,
+    Jackknife,
+    estimate,
+    fewest_units,
+    median,
+    paired_difference,
+)
+from idpose_core.evaluation.judges import azimuth_error, verdicts
 from idpose_core.evaluation.kept import Judges
 from idpose_core.evaluation.lpips import Lpips, lpips_distances
 from idpose_core.evaluation.pictures import Pictures, distinct, generated
@@ -184,14 +191,30 @@ def _oracle(frozen: EvaluationSet) -> Rows:
     return found[places]
 
 
-def _by_row(metric: str, values: Mapping[str, Values], frozen: EvaluationSet) -> Iterator[Finding]:
+def _by_row(
+    metric: str, values: Mapping[str, NDArray[Any]], frozen: EvaluationSet
+) -> Iterator[Finding]:
     """A metric of single triplets: each method, then the first generator less each other."""
+    objects = frozen.objects
     for name, found in values.items():
-        yield name, metric, estimate(found, frozen.identity), {}
-    ours, *others = [name for name in values if name not in (CEILING, FLOOR)] or [""]
-    for other in others if ours not in CONTROLS else ():
-        difference = paired_difference(values[ours], values[other], frozen.identity)
+        yield name, metric, estimate(found, objects), {}
+    for ours, other in _compared(values):
+        difference = paired_difference(values[ours], values[other], objects)
         yield f"{ours}{_MINUS}{other}", metric, difference, {}
+
+
+def _left_out(metric: str, values: Mapping[str, Jackknife]) -> Iterator[Finding]:
+    """A metric of all triplets together: the same."""
+    for name, found in values.items():
+        yield name, metric, found.estimate(), {}
+    for ours, other in _compared(values):
+        yield f"{ours}{_MINUS}{other}", metric, values[ours].minus(values[other]).estimate(), {}
+
+
+def _compared(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The first generator with each other method; controls alone are not compared."""
+    ours, *others = [name for name in names if name not in (CEILING, FLOOR)] or [""]
+    yield from ((ours, other) for other in others if ours not in CONTROLS)
 
 
 def _pixels(outputs: Mapping[str, Pictures], frozen: EvaluationSet) -> Iterator[Finding]:
@@ -227,19 +250,23 @@ def _sets(
         count = f"{n // 1000}k" if n % 1000 == 0 else str(n)
         inception = network.name == "inception"
         frechet = f"fid-inception-{count}" if inception else f"fd-{network.name}"
-        for method, place in zip(outputs, places, strict=True):
-            found = features[place]
+        made = {method: features[place] for method, place in zip(outputs, places, strict=True)}
+        for method, found in made.items():
             ours = gaussian(found)
             warning = few_samples(ours, truth)
             value = Estimate(
-                frechet_distance(ours, truth), None, None, n, len(set(frozen.identity))
+                frechet_distance(ours, truth), None, None, n, fewest_units(frozen.objects)
             )
             yield method, frechet, value, {"warning": warning} if warning else {}
-            yield method, f"kid-{network.name}", kernel_distance(found, real, frozen.identity), {}
-            if n > 3:
-                covered = precision_recall(found, real)
-                for what, share in (("precision", covered.precise), ("recall", covered.recalled)):
-                    yield method, f"{what}-{network.name}-k3", estimate(share, frozen.identity), {}
+        kids = {m: kernel_distance(found, real, frozen.objects) for m, found in made.items()}
+        distances = {method: kid for method, kid in kids.items() if kid is not None}
+        yield from _left_out(f"kid-{network.name}", distances)
+        if n > 3:
+            covered = {method: precision_recall(found, real) for method, found in made.items()}
+            precise = {method: found.precise for method, found in covered.items()}
+            recalled = {method: found.recalled for method, found in covered.items()}
+            yield from _by_row(f"precision-{network.name}-k3", precise, frozen)
+            yield from _by_row(f"recall-{network.name}-k3", recalled, frozen)
 
 
 def _scores(
@@ -259,10 +286,10 @@ def _scores(
             continue
         if id_mask is not None and pose_mask is not None and target_mask is not None:
             # The output should show the object where the target does.
+            shown = {"copy-id": id_mask, "copy-pose": pose_mask, FLOOR: pose_mask}
             hidden = {
-                method: masked(pictures, pose_mask if method == FLOOR else target_mask)
+                method: masked(pictures, shown.get(method, target_mask))
                 for method, pictures in pairs.items()
-                if method not in CONTROLS
             }
             found = affinity_scores(network, list(hidden.values()), masked(ids, id_mask), side=side)
             yield from _by_row(f"{name}-masked", dict(zip(hidden, found, strict=True)), frozen)
@@ -278,12 +305,22 @@ def _judged(
     true, identity = frozen.views.azimuth_deg[pose], frozen.views.identity[target]
     chance = {"identity_chance": judges.identity.chance}
     for metric, found in judges.ceilings.items():
-        yield CEILING, metric, found, chance
-    for method, pictures in outputs.items():
-        error = azimuth_error(judges.azimuth.azimuth(pictures), true)
-        rank = judges.identity.rank(pictures, identity)
-        for metric, found in judged(error, rank, identity, frozen.views.identity[pose]).items():
-            yield method, metric, found, chance
+        yield CEILING, metric + judges.suffix, found, chance
+    errors = {
+        method: azimuth_error(judges.azimuth.azimuth(pictures), true)
+        for method, pictures in outputs.items()
+    }
+    ranks = {
+        method: judges.identity.rank(pictures, identity) for method, pictures in outputs.items()
+    }
+    for method, error in errors.items():
+        middle = estimate(error, frozen.objects, median)
+        yield method, f"azimuth-error-median{judges.suffix}", middle, chance
+    said = {method: verdicts(error, ranks[method]) for method, error in errors.items()}
+    for metric in next(iter(said.values())):
+        by_method = {method: found[metric] for method, found in said.items()}
+        for name, _, number, _ in _by_row(metric, by_method, frozen):
+            yield name, metric + judges.suffix, number, chance
 
 
 def _swap_score(
@@ -302,9 +339,12 @@ def _swap_score(
     warning = uneven_directions(frozen.views, seed=seed)
     more = {"warning": warning} if warning else {}
     made = {name: contender.generate for name, contender in contenders.items()}
-    for name, one in {**made, **copies}.items():
-        found = measure_swap_score(one, frozen.views, frozen.size, seed=seed, device=device)
-        yield name, "swap-score-pixels", found, more
+    scores = {
+        name: measure_swap_score(one, frozen.views, frozen.size, seed=seed, device=device)
+        for name, one in {**made, **copies}.items()
+    }
+    for name, metric, found, _ in _left_out("swap-score-pixels", scores):
+        yield name, metric, found, more
 
 
 def _told(found: Estimate) -> str:

@@ -14,14 +14,14 @@ import numpy as np
 from idpose_core.evaluation.evaluate import Instruments
 from idpose_core.evaluation.features import FEATURE_NETWORKS, load_features
 from idpose_core.evaluation.judges import AZIMUTH, IDENTITY
-from idpose_core.evaluation.kept import judges_of, score_network
+from idpose_core.evaluation.kept import judges_of, score_network, steps_suffix
 from idpose_core.evaluation.lpips import LPIPS_NETWORKS, load_lpips
 from idpose_core.evaluation.roles import check_roles, network_of
 from idpose_core.evaluation.scores import ID_RESNET50, ID_SMALL, POSE_RESNET50, POSE_SMALL
 from idpose_core.evaluation.sets import EvaluationSet
 from idpose_core.evaluation.swap_score import pose_grid
 from idpose_core.evaluation.views import LabelledViews, read_views
-from idpose_core.settings import nearest
+from idpose_core.settings import ConfigError, nearest
 from idpose_core.weights.tensors import read_tensors
 from storage.digests import file_sha256
 from storage.errors import ToldError
@@ -56,6 +56,7 @@ def load_instruments(
     asked: Sequence[str] | None = None,
     pose_data: str | None = None,
     training_steps: int | None = None,
+    device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Instruments, dict[str, str]]:
     """Load what can be measured with.
@@ -71,18 +72,20 @@ def load_instruments(
             split the pose scores are learned; the names of the scores then end in it. None for
             the set's own dataset, which then has to know its azimuths.
         training_steps: Of judges and scores; None for their own numbers.
+        device: Where judges and scores are trained and measure.
         say: Told what is going on.
 
     Returns:
         The instruments, and for each one left out the reason.
 
     Raises:
-        EvaluationError: An unknown name, or one that was asked for by name is not possible.
+        ConfigError: An unknown name.
+        EvaluationError: One that was asked for by name is not possible.
         RoleError: One that was asked for by name served in another role.
     """
     for name in asked or ():
         if name not in INSTRUMENTS:
-            raise EvaluationError(
+            raise ConfigError(
                 f"nothing is measured as {name!r}; the nearest is {nearest(name, INSTRUMENTS)!r} "
                 f"of {', '.join(INSTRUMENTS)}"
             )
@@ -109,9 +112,14 @@ def load_instruments(
     own = "@".join(frozen.dataset)
 
     @cache
+    def pictures(dataset: str) -> LabelledViews:
+        return read_views(store, dataset, "train", known_azimuth=False)
+
     def training(dataset: str, known_azimuth: bool) -> LabelledViews:
-        """Pictures of a training split."""
-        return read_views(store, dataset, "train", known_azimuth=known_azimuth)
+        """Pictures of a training split; they can be gigabytes, so they are read once."""
+        views = pictures(dataset)
+        known = np.isfinite(views.azimuth_deg)
+        return views.select(known) if known_azimuth and not known.all() else views
 
     def possible(names: Sequence[str]) -> Iterator[str]:
         yield from (name for name in names if name in wanted and name not in left_out)
@@ -121,20 +129,23 @@ def load_instruments(
     scores = {}
     for name in possible(list(SCORES)):
         with _reason(left_out, name, raising=asked is not None):
-            how = SCORES[name]
-            how = replace(how, steps=steps or how.steps)
+            own_way = SCORES[name]
+            how = replace(own_way, steps=steps or own_way.steps)
             imagenet = _imagenet(paths[name]) if name in paths else None
             what: Literal["id", "pose"] = "pose" if name in _POSE_SCORES else "id"
             views = training((what == "pose" and pose_data) or own, what == "pose")
-            trained = score_network(store, what, views, how, imagenet=imagenet, say=say)
+            trained = score_network(
+                store, what, views, how, imagenet=imagenet, device=device, say=say
+            )
             learned_elsewhere = what == "pose" and pose_data is not None
             source = views.source.partition(":")[0]
-            scores[f"{name}-from-{source}" if learned_elsewhere else name] = (trained, how.side)
+            called = f"{name}-from-{source}" if learned_elsewhere else name
+            scores[called + steps_suffix(how.steps, own_way.steps)] = (trained, how.side)
     judges = None
     for name in possible(["judges"]):
         with _reason(left_out, name, raising=asked is not None):
             judges = judges_of(
-                store, training(own, True), frozen.views, frozen.size, say=say,
+                store, training(own, True), frozen.views, frozen.size, device=device, say=say,
                 azimuth=replace(AZIMUTH, steps=steps or AZIMUTH.steps),
                 identity=replace(IDENTITY, steps=steps or IDENTITY.steps),
             )  # fmt: skip

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from idpose_core.evaluation.intervals import Estimate, estimate, median
+from idpose_core.evaluation.intervals import Estimate, Objects, estimate, median
 from idpose_core.evaluation.pictures import Pictures, distinct, to_network
 from idpose_core.evaluation.views import LabelledViews
 from idpose_core.instances.arrays import single_thread
@@ -151,13 +152,15 @@ def train_azimuth_judge(
     views: LabelledViews,
     training: JudgeTraining = AZIMUTH,
     *,
+    device: str = "cpu",
     report: Callable[[int, float], None] | None = None,
 ) -> AzimuthJudge:
-    """Train on views of training identities. Equal arguments give equal weights (CPU).
+    """Train on views of training identities. Equal arguments give equal weights on a CPU.
 
     Args:
         views: With azimuths all around, of identities that will not be judged.
         training: See :class:`JudgeTraining`.
+        device: Where it is trained, and left.
         report: Called with the step and the loss.
 
     Raises:
@@ -167,13 +170,14 @@ def train_azimuth_judge(
         raise ValueError("the azimuth judge learns from views whose azimuth is known")
     angles = np.radians(views.azimuth_deg)
     aims = torch.from_numpy(np.stack([np.cos(angles), np.sin(angles)], 1)).float()
-    return AzimuthJudge(_trained(views.pictures, aims, 2, F.mse_loss, training, report))
+    return AzimuthJudge(_trained(views.pictures, aims, 2, F.mse_loss, training, device, report))
 
 
 def train_identity_judge(
     views: LabelledViews,
     training: JudgeTraining = IDENTITY,
     *,
+    device: str = "cpu",
     report: Callable[[int, float], None] | None = None,
 ) -> IdentityJudge:
     """Train on views of the identities that will be judged. Equal arguments, equal weights (CPU).
@@ -186,7 +190,8 @@ def train_identity_judge(
         lacking = f"none of {views.names[missing[0]]}" if missing else f"{len(views.names)} of them"
         raise ValueError(f"the identity judge needs views of two identities or more: {lacking}")
     aims = torch.from_numpy(views.identity)
-    network = _trained(views.pictures, aims, len(views.names), F.cross_entropy, training, report)
+    outputs = len(views.names)
+    network = _trained(views.pictures, aims, outputs, F.cross_entropy, training, device, report)
     return IdentityJudge(network, views.names)
 
 
@@ -195,26 +200,32 @@ def azimuth_error(found: Degrees, true: Degrees) -> Degrees:
     return np.abs((found - true + 180.0) % 360.0 - 180.0)
 
 
-def judged(
-    error: Degrees,
-    rank: NDArray[np.int64],
-    identity: NDArray[np.int64],
-    pose_identity: NDArray[np.int64],
-) -> dict[str, Estimate]:
+def verdicts(error: Degrees, rank: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """What both judges say of each picture [N], by the name of the metric that is its mean.
+
+    Args:
+        error: [N] in degrees, see :func:`azimuth_error`.
+        rank: [N], see :meth:`IdentityJudge.rank`.
+    """
+    return {
+        "azimuth-hit": error <= NEAR_DEG,
+        "azimuth-opposite": error >= 180 - NEAR_DEG,
+        "identity-first": rank == 1,
+        "identity-rank": rank,
+    }
+
+
+def judged(error: Degrees, rank: NDArray[np.int64], objects: Objects) -> dict[str, Estimate]:
     """What both judges say of pictures, in figures, with intervals by object.
 
     Args:
         error: [N] in degrees, see :func:`azimuth_error`.
         rank: [N], see :meth:`IdentityJudge.rank`.
-        identity: [N], the object that each picture should show.
-        pose_identity: [N], the object of which it takes its pose: the pose's errors depend on it.
+        objects: [N] or [K, N], which objects a picture depends on.
     """
     return {
-        "azimuth-error-median": estimate(error, pose_identity, median),
-        "azimuth-hit": estimate(error <= NEAR_DEG, pose_identity),
-        "azimuth-opposite": estimate(error >= 180 - NEAR_DEG, pose_identity),
-        "identity-first": estimate(rank == 1, identity),
-        "identity-rank": estimate(rank, identity),
+        "azimuth-error-median": estimate(error, objects, median),
+        **{name: estimate(found, objects) for name, found in verdicts(error, rank).items()},
     }
 
 
@@ -224,6 +235,7 @@ def _trained(
     outputs: int,
     loss_of: Callable[[Tensor, Tensor], Tensor],
     training: JudgeTraining,
+    device: str,
     report: Callable[[int, float], None] | None,
 ) -> JudgeNetwork:
     scaled = _at_training_scale(pictures)
@@ -231,16 +243,17 @@ def _trained(
     augment = Augmentation(SIDE, training.seed, strength=training.strength)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
-        network = JudgeNetwork(outputs, training.width)
+        network = JudgeNetwork(outputs, training.width).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate)
     network.train()
-    with single_thread("cpu"):
+    with single_thread(device):
         for step in range(training.steps):
             rate = 0.5 * (1 + math.cos(math.pi * step / training.steps))
             optimizer.param_groups[0]["lr"] = training.learning_rate * rate
             rows = draws.integers(len(scaled), size=training.batch_size)
-            seen = _augmented(scaled[rows].float() / 255, augment, step, training, draws)
-            loss = loss_of(network(seen), aims[rows])
+            chosen = scaled[rows].to(device).float() / 255
+            seen = _augmented(chosen, augment, step, training, draws)
+            loss = loss_of(network(seen), aims[rows].to(device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -259,8 +272,8 @@ def _augmented(
     """[B, 3, S, S] in [0, 1] at the training scale to what the network sees in this step."""
     drawn = augment.draw(step, np.arange(len(pictures)))
     seen = drawn.id_jitter(crop(pictures, drawn.id_offset, SIDE))
-    grey = torch.from_numpy(draws.random(len(seen)) < training.grey).view(-1, 1, 1, 1)
-    seen = torch.where(grey, seen.mean(1, keepdim=True), seen)
+    grey = torch.from_numpy(draws.random(len(seen)) < training.grey).to(seen.device)
+    seen = torch.where(grey.view(-1, 1, 1, 1), seen.mean(1, keepdim=True), seen)
     if draws.random() < training.blur:
         small = round(SIDE * draws.uniform(0.3, 0.9))
         seen = _resized(_resized(seen, small), SIDE)
@@ -280,11 +293,12 @@ def _at_training_scale(pictures: Pictures) -> Tensor:
 @torch.no_grad()
 def _answers(network: JudgeNetwork, pictures: Pictures) -> NDArray[np.float64]:
     """float64 [N, outputs]; the same for a picture in whatever company."""
+    device = network.head.weight.device
     different, (places,) = distinct(pictures)
     parts = []
     for at in range(0, len(different), 256):
-        seen = to_network(different[at : at + 256])
-        parts.append(network(_resized(seen, SIDE)).double().numpy())
+        seen = to_network(different[at : at + 256], device)
+        parts.append(network(_resized(seen, SIDE)).double().cpu().numpy())
     return np.concatenate(parts)[places]
 
 

@@ -5,6 +5,9 @@ A generator's float output is rounded to it first, so that tensors and files giv
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -102,6 +105,13 @@ def generated(
         for part in (slice(at, at + batch_size) for at in range(0, len(ids), batch_size))
     ]
     return np.concatenate(made) if made else np.empty_like(ids)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """On a GPU compute as on a CPU: convolutions without TF32, the same way in every run."""
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        yield
 
 
 def _check(pictures: Pictures) -> None:

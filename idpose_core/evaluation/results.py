@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import torch
+
 from idpose_core.evaluation.intervals import Estimate
 
 _DIGITS = 6
@@ -25,6 +27,7 @@ class Measurement:
         seed: Of the measurement's own choices.
         budget: What it cost or was allowed.
         command: That gives these rows again.
+        device: What computed them, a torch device.
     """
 
     dataset: str
@@ -33,6 +36,7 @@ class Measurement:
     seed: int
     budget: str
     command: str
+    device: str = "cpu"
 
     def row(self, method: str, metric: str, found: Estimate, **more: Any) -> dict[str, Any]:
         """One row.
@@ -43,6 +47,7 @@ class Measurement:
             found: The number.
             more: Further columns, such as a warning.
         """
+        now = datetime.now(UTC)
 
         def rounded(value: float | None) -> float | None:
             return None if value is None else round(value, _DIGITS)
@@ -60,16 +65,18 @@ class Measurement:
             "n": found.n,
             "identities": found.identities,
             "budget": self.budget,
-            "machine": machine(),
-            "date": datetime.now(UTC).date().isoformat(),
+            "machine": machine(self.device),
+            "date": now.date().isoformat(),
+            "time": now.time().isoformat("seconds"),
             "command": self.command,
             **more,
         }
 
 
-def machine(device: str = "CPU") -> str:
-    """This machine in words."""
-    return f"{platform.machine()}, {os.cpu_count()} CPU cores, computed on the {device}"
+def machine(device: str) -> str:
+    """This machine in words, with the torch device that it computed on."""
+    name = "the CPU" if device == "cpu" else torch.cuda.get_device_name(device)
+    return f"{platform.machine()}, {os.cpu_count()} CPU cores, computed on {name}"
 
 
 def to_json(rows: Sequence[Mapping[str, Any]]) -> str:

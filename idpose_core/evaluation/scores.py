@@ -178,6 +178,7 @@ def train_score(
     training: ScoreTraining,
     *,
     imagenet: Mapping[str, Any] | None = None,
+    device: str = "cpu",
     report: Callable[[int, float], None] | None = None,
 ) -> ScoreNetwork:
     """Train f on pictures of the training split. Equal arguments give equal weights (CPU).
@@ -187,6 +188,7 @@ def train_score(
         rule: Which pictures belong together.
         training: See :class:`ScoreTraining`.
         imagenet: Weights to start ``resnet50`` from.
+        device: Where it is trained, and left.
         report: Called with the step and the loss.
 
     Raises:
@@ -196,15 +198,15 @@ def train_score(
     augment = Augmentation(training.side, training.seed, strength=training.strength)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
-        network = ScoreNetwork(training.kind, imagenet)
+        network = ScoreNetwork(training.kind, imagenet).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=training.learning_rate)
     network.train()
-    with single_thread("cpu"):
+    with single_thread(device):
         for step in range(training.steps):
             rate = 0.5 * (1 + math.cos(math.pi * step / training.steps))
             optimizer.param_groups[0]["lr"] = training.learning_rate * rate
             rows = rule.draw(training.batch_size, draws)
-            seen = _augmented(pictures, rows, augment, step, training)
+            seen = _augmented(pictures, rows, augment, step, training, device)
             x1, x2, y = network(seen).chunk(3)
             loss = triplet_margin_loss(x1, x2, y, training.margin)
             optimizer.zero_grad(set_to_none=True)
@@ -275,12 +277,17 @@ def masked(pictures: Pictures, masks: NDArray[np.bool_]) -> Pictures:
 
 
 def _augmented(
-    pictures: Pictures, rows: Groups, augment: Augmentation, step: int, training: ScoreTraining
+    pictures: Pictures,
+    rows: Groups,
+    augment: Augmentation,
+    step: int,
+    training: ScoreTraining,
+    device: str,
 ) -> Tensor:
     """x1, x2 and y behind one another, float [3 B, 3, side, side] in [-1, 1]."""
     batch = rows.shape[1]
     chosen = torch.tensor(np.ascontiguousarray(pictures[rows.ravel()]))
-    scaled = at_training_scale(chosen[None], training.side, "cpu")[0]
+    scaled = at_training_scale(chosen[None], training.side, device)[0]
     slots = np.arange(3 * batch)
     drawn = augment.draw(step, slots)
     seen = crop(scaled, drawn.id_offset, training.side)

@@ -21,7 +21,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from idpose_core.evaluation.pictures import Pictures, at_size, mask_at_size
-from idpose_core.evaluation.views import LabelledViews, angles, nearest_others, numbered
+from idpose_core.evaluation.views import (
+    LabelledViews,
+    angles,
+    known_objects,
+    labelled_views,
+    nearest_others,
+    numbered,
+)
 from idpose_core.stages.crop import decode_png
 from storage.datasets import read_table
 from storage.digests import sha256
@@ -67,6 +74,7 @@ _PICTURES = pa.schema(
         _required("timestamp_ms", pa.int64()),
         pa.field("azimuth_deg", pa.float64()),  # null where unknown
         pa.field("elevation_deg", pa.float64()),
+        pa.field("object", pa.string()),  # which it shows, across videos; null where unknown
         pa.field("image", IMAGE),
         pa.field("mask", pa.binary()),  # PNG, 255 on the object; null where unknown
     ]
@@ -112,10 +120,16 @@ class EvaluationSet:
         return None if self.masks is None else self.masks[self.rows[ROLES.index(name)]]
 
     @property
-    def identity(self) -> NDArray[np.int64]:
-        """Number of each triplet's object, int64 [N]: the units of the bootstrap."""
-        _, numbers = np.unique(self.triplets["identity"].to_pylist(), return_inverse=True)
-        return numbers.astype(np.int64)
+    def objects(self) -> NDArray[np.int64]:
+        """Objects of the ID and of the pose picture, int64 [2, N]: the units of the intervals.
+
+        Where it is not known which object a crop shows, all of its video counts as one.
+        """
+        names = pc.coalesce(
+            pc.binary_join_element_wise("object", self.crops["object"], " "),
+            pc.binary_join_element_wise("video", self.crops["video_id"], " "),
+        )
+        return numbered(names.to_pylist())[1][self.rows[:2]]
 
     @property
     def dataset(self) -> tuple[str, str]:
@@ -195,7 +209,8 @@ def read_set(store: Store, name: str, size: int) -> EvaluationSet:
     tables = [_read(store, entry) for entry in files]
     triplets = tables[0]
     check_triplets(triplets, f"evaluation set {name}")
-    crops = pa.concat_tables(tables[1:]) if tables[1:] else _PICTURES.empty_table()
+    # Sets that were frozen before objects were kept have no such column.
+    crops = pa.concat_tables([_PICTURES.empty_table(), *tables[1:]], promote_options="default")
     number = {crop: place for place, crop in enumerate(crops["crop_id"].to_pylist())}
     used = [triplets[f"{role}_crop"].to_pylist() for role in ROLES]
     lost = next((crop for crop in sorted(set().union(*used)) if crop not in number), None)
@@ -203,12 +218,6 @@ def read_set(store: Store, name: str, size: int) -> EvaluationSet:
         raise DamageError(f"evaluation set {name} has no picture of crop {lost}: freeze it again")
     _check_clips(triplets, crops, f"evaluation set {name}")
     stored = np.stack([decode_png(image["bytes"]) for image in crops["image"].to_pylist()])
-    names, identity = numbered(crops["clip_id"].to_pylist())
-    _, video = numbered(crops["video_id"].to_pylist())
-    views = LabelledViews(
-        stored, identity, video, angles(crops, "azimuth_deg"), angles(crops, "elevation_deg"),
-        names, f"evaluation set {name}",
-    )  # fmt: skip
     masks = [m for m in crops["mask"].to_pylist() if m is not None]
     return EvaluationSet(
         name,
@@ -216,7 +225,7 @@ def read_set(store: Store, name: str, size: int) -> EvaluationSet:
         triplets,
         size,
         crops.drop_columns(["image", "mask"]),
-        views,
+        labelled_views(stored, crops, f"evaluation set {name}"),
         at_size(stored, size),
         np.stack([mask_at_size(decode_png(mask) > 127, size) for mask in masks])
         if len(masks) == len(crops)
@@ -297,6 +306,9 @@ def _picture_tables(
     wanted = sorted(used | _oracles(triplets, crops))
     known = [name for name in _PICTURES.names if name in crops.column_names]
     rows = {row["crop_id"]: row for row in crops.select(known).to_pylist()}
+    shown = known_objects(read_table(store, manifest, "clips", split=split))
+    for row in rows.values():
+        row["object"] = shown.get(row["clip_id"])
     by_shard: dict[str, list[tuple[int, str]]] = {}
     for crop in wanted:
         path, row = places[crop]

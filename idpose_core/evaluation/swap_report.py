@@ -74,7 +74,7 @@ def report_swaps(
         size: R, side of the generators' pictures.
         ids: Lines of the matrix.
         poses: Columns of the matrix.
-        device: Where the generators are.
+        device: Where the generators are, and the judges.
         azimuth: How the azimuth judge is trained.
         identity: How the identity judge is trained.
         say: Told what is going on.
@@ -82,7 +82,9 @@ def report_swaps(
     Raises:
         ValueError: Views with which nothing can be measured.
     """
-    judges = judges_of(store, training, held_out, size, azimuth=azimuth, identity=identity, say=say)
+    judges = judges_of(
+        store, training, held_out, size, azimuth=azimuth, identity=identity, device=device, say=say
+    )
     swaps = choose_swaps(held_out, size, ids=ids, poses=poses, seed=measurement.seed)
     chance = {"identity_chance": judges.identity.chance}
     of_data = replace(measurement, model=None)
@@ -145,6 +147,7 @@ def main() -> None:
             + (["--seed", str(asked.seed)] if asked.seed else [])
             + (["--judge-steps", str(steps)] if steps != AZIMUTH.steps else [])
         ),
+        device=asked.device,
     )
     found = report_swaps(
         store, {subject.method: subject.generator}, training, held_out, measurement,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from idpose_core.evaluation.intervals import Estimate, estimate
+from idpose_core.evaluation.intervals import Jackknife
 from idpose_core.evaluation.judges import azimuth_error
 from idpose_core.evaluation.pictures import Pictures, at_size, generated
 from idpose_core.evaluation.views import LabelledViews, Rows
@@ -89,7 +89,7 @@ def pose_grid(
         if farthest <= TOLERANCE_DEG
     ]
     # Seen from one height rather than several: else what differs between objects is in part pose.
-    height = np.nan_to_num(views.elevation_deg)
+    height = _height(views)
     lowest = np.min([height[column] for column in columns], axis=0) if columns else 0.0
     columns.sort(key=lambda column: float((height[column] - lowest).max()))
     grid = columns[: min(objects, len(order) // 2)]
@@ -122,21 +122,41 @@ def uneven_directions(views: LabelledViews, *, poses: int = 8, seed: int = 0) ->
     """
     grid, _ = pose_grid(views, poses=poses, seed=seed)
     turned = azimuth_error(views.azimuth_deg[grid], views.azimuth_deg[grid[:, :1]]).max()
-    height = np.nan_to_num(views.elevation_deg[grid])
+    known = bool(np.isfinite(views.elevation_deg[grid]).all())
+    height = _height(views)[grid]
     tilted = (height.max(1) - height.min(1)).max()
-    if max(turned, tilted) <= 1:
+    if max(turned, tilted) <= 1 and (known or _all_elevations_seen(views, grid)):
         return None
+    apart = f"{tilted:.0f} of elevation" if known else "an unknown number of elevation"
     return (
-        f"objects are compared from directions up to {turned:.0f} degrees of azimuth and "
-        f"{tilted:.0f} of elevation apart, so the score is too low: take a set that holds all views"
+        f"objects are compared from directions up to {turned:.0f} degrees of azimuth and {apart} "
+        "apart, so the score is too low: take a set that holds all views"
     )
+
+
+def _height(views: LabelledViews) -> NDArray[np.float64]:
+    """Elevations [N]; where they are not known, which one of them it is."""
+    elevation = views.elevation_deg
+    return np.where(np.isnan(elevation), views.elevation_order, elevation)
+
+
+def _all_elevations_seen(views: LabelledViews, grid: Rows) -> bool:
+    """Whether the first, second, ... elevation means the same one for all objects of a grid."""
+    order = views.elevation_order
+    counts = [
+        np.sum(
+            (views.identity == views.identity[row]) & (views.azimuth_deg == views.azimuth_deg[row])
+        )
+        for row in grid.ravel()
+    ]
+    return len(set(counts)) == 1 and not np.ptp(order[grid], axis=1).any()
 
 
 def _nearest(views: LabelledViews, identity: int, aims: NDArray[np.float64]) -> tuple[Rows, float]:
     """The object's view nearest to each azimuth, the lowest of equals, and the largest error."""
     own = np.flatnonzero(views.identity == identity)
     far = np.round(azimuth_error(views.azimuth_deg[own][None], aims[:, None]), 6)
-    level = np.broadcast_to(np.nan_to_num(views.elevation_deg[own]), far.shape)
+    level = np.broadcast_to(_height(views)[own], far.shape)
     first = np.lexsort((level, far), axis=1)[:, 0]
     return own[first], float(far.min(1).max())
 
@@ -148,11 +168,15 @@ def measure_swap_score(
     *,
     poses: int = 8,
     objects: int = 6,
+    ids: int = 48,
     seed: int = 0,
     look: Callable[[Pictures], NDArray[np.generic]] = lambda pictures: pictures,
     device: str = "cpu",
-) -> Estimate:
-    """The mean score over ID pictures, with its interval by their objects.
+) -> Jackknife:
+    """The mean score over ID pictures.
+
+    It depends on the ID pictures' objects and on those that give the pose: its jackknife leaves
+    out either.
 
     Args:
         generator: ``(id, pose) -> picture``.
@@ -160,6 +184,7 @@ def measure_swap_score(
         size: R of the generator.
         poses: See :func:`pose_grid`.
         objects: See :func:`pose_grid`.
+        ids: ID pictures, at most.
         seed: Of the choice.
         look: What is compared: the pictures' pixels, or features [N, ...] of pictures [N, R, R, 3].
         device: Where the generator is.
@@ -167,11 +192,18 @@ def measure_swap_score(
     Raises:
         ValueError: Not enough objects.
     """
-    grid, ids = pose_grid(views, poses=poses, objects=objects, seed=seed)
+    grid, lines = pose_grid(views, poses=poses, objects=objects, seed=seed)
     seen = at_size(views.pictures[grid.ravel()], size)
-    scores = []
-    for row, own in zip(ids, at_size(views.pictures[ids], size), strict=True):
+    count = grid.shape[1]
+    others = [np.delete(np.arange(count), one) for one in range(count if count > 2 else 0)]
+    scores, without = [], []
+    for own in at_size(views.pictures[lines[:ids]], size):
         same = np.broadcast_to(own, seen.shape)
         made = np.asarray(look(generated(generator, same, seen, device=device)))
-        scores.append((row, swap_score(made.reshape(*grid.shape, *made.shape[1:]))))
-    return estimate(np.array([score for _, score in scores]), views.identity[ids])
+        outputs = made.reshape(*grid.shape, -1)
+        scores.append(swap_score(outputs))
+        without.append([swap_score(outputs[:, kept]) for kept in others])
+    found, n = np.array(scores), len(scores)
+    left = (found.sum() - found) / (n - 1) if n > 1 else found
+    by_object = np.array(without).mean(0)
+    return Jackknife(float(found.mean()), (left, by_object), n, min(n, count))

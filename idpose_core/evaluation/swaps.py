@@ -169,11 +169,12 @@ def judge_swaps(
 
 def summarise(found: JudgedSwaps, swaps: SwapSet) -> dict[str, Estimate]:
     """The figures of a matrix, with intervals by object."""
-    groups = np.repeat(swaps.views.identity[swaps.ids], swaps.shape[1])
-    poses = np.tile(swaps.views.identity[swaps.poses], swaps.shape[0])
+    lines = np.repeat(swaps.views.identity[swaps.ids], swaps.shape[1])
+    columns = np.tile(swaps.views.identity[swaps.poses], swaps.shape[0])
+    objects = np.stack([lines, columns])
     return {
-        **judged(found.azimuth_error.ravel(), found.rank.ravel(), groups, poses),
-        "distance-to-oracle": estimate(found.distance.ravel(), groups),
+        **judged(found.azimuth_error.ravel(), found.rank.ravel(), objects),
+        "distance-to-oracle": estimate(found.distance.ravel(), objects),
     }
 
 

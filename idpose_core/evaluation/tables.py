@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from idpose_core.settings import ConfigError
 from storage.errors import DatasetError
 from storage.objects import Store
 
@@ -122,15 +123,15 @@ def compose(rows: Sequence[Mapping[str, Any]], only: Collection[str] = ()) -> li
     """Cells of the paper with what was measured of the same data and method, then all others.
 
     Of a number that was measured twice the same way (data, evaluation set, method, model, metric,
-    seed, budget, number of rows) the newest counts; what was measured another way is shown beside
-    it. Differences between methods are left out: they are no row of a table.
+    seed, budget, number of rows, size of the pictures) the newest counts; what was measured another
+    way is shown beside it. Differences between methods are left out: they are no row of a table.
 
     Args:
         rows: Of :func:`collect`.
         only: Names of datasets that the table is about; none for all.
     """
     measured: dict[tuple[str, str, str], dict[tuple[Any, ...], Cell]] = {}
-    for row in sorted(rows, key=lambda row: str(row.get("date") or "")):
+    for row in sorted(rows, key=lambda row: (str(row.get("date")), str(row.get("time")))):
         column = column_of(row["metric"])
         if column is None or " - " in row["method"]:
             continue
@@ -141,7 +142,7 @@ def compose(rows: Sequence[Mapping[str, Any]], only: Collection[str] = ()) -> li
             row.get("ci_high"), row["metric"], row["n"], row["model"], row["dataset_version"],
             row.get("warning"),
         )  # fmt: skip
-        how = (row["n"], *(row.get(name) for name in ("evaluation_set", "seed", "budget")))
+        how = (row["n"], *map(row.get, ("evaluation_set", "seed", "budget", "size")))
         place = (row["metric"], row["model"], row["dataset_version"], *how)
         measured.setdefault((dataset, method, column), {})[place] = cell
     cells: list[Cell] = []
@@ -169,7 +170,7 @@ def printed(cells: Sequence[Cell], form: str) -> str:
         form: ``md``, ``csv`` or ``json``.
 
     Raises:
-        ValueError: Another form.
+        ConfigError: Another form.
     """
     if form == "json":
         return json.dumps({"cells": [asdict(cell) for cell in cells]}, indent=1) + "\n"
@@ -181,7 +182,7 @@ def printed(cells: Sequence[Cell], form: str) -> str:
         return out.getvalue()
     if form == "md":
         return _markdown(cells)
-    raise ValueError(f"a table is printed as md, csv or json, not {form!r}")
+    raise ConfigError(f"a table is printed as md, csv or json, not {form!r}")
 
 
 def _markdown(cells: Sequence[Cell]) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from idpose_core.evaluation.judges import azimuth_error
 from idpose_core.evaluation.sets import SCHEMA
-from idpose_core.evaluation.views import angles, numbered
+from idpose_core.evaluation.views import angles, elevation_order, known_objects, numbered
 from storage.errors import DatasetError
 
 TOLERANCE_DEG = 7.5
@@ -44,12 +44,12 @@ def truth_triplets(
     """
     crops = crops.filter(pa.array(np.isfinite(angles(crops, "azimuth_deg")))).sort_by("crop_id")
     azimuth = angles(crops, "azimuth_deg")
-    elevation, order = angles(crops, "elevation_deg"), elevation_order(crops)
+    elevation = angles(crops, "elevation_deg")
     names = crops["crop_id"].to_pylist()
     clip, videos = crops["clip_id"].to_pylist(), crops["video_id"].to_pylist()
-    video = numbered(videos)[1] if names else np.zeros(0, np.int64)
-    shown = objects_shown(crops, clips)
+    video, shown = numbered(videos)[1], objects_shown(crops, clips)
     times = crops["timestamp_ms"].to_numpy()
+    order = elevation_order(numbered(clip)[1], azimuth, times)
     rows = []
     for i, t in _in_turn(clip, times, names, min_gap_ms, seed):
         other = np.flatnonzero((video != video[t]) & (shown != shown[t]))
@@ -84,32 +84,10 @@ def objects_shown(crops: pa.Table, clips: pa.Table) -> NDArray[np.int64]:
         crops: With the clip of each.
         clips: Their ``identity`` tells an object across videos, null where unknown.
     """
-    known = (
-        clips["identity"].to_pylist() if "identity" in clips.column_names else [None] * len(clips)
-    )
-    told = dict(zip(clips["clip_id"].to_pylist(), known, strict=True))
+    told = known_objects(clips)
     names = crops["clip_id"].to_pylist()
-    words = [f"clip {n}" if told.get(n) is None else f"object {told[n]}" for n in names]
-    return numbered(words)[1] if words else np.zeros(0, np.int64)
-
-
-def elevation_order(crops: pa.Table) -> NDArray[np.int64]:
-    """Place of each crop [N] among those of its clip and azimuth, by time.
-
-    The views of a published set come by elevation, from the first to the last: so this numbers its
-    elevations also where their angles are not known.
-
-    Args:
-        crops: With known azimuths.
-    """
-    clip, azimuth = crops["clip_id"].to_pylist(), angles(crops, "azimuth_deg")
-    placed = np.zeros(len(clip), np.int64)
-    seen: dict[tuple[str, float], int] = {}
-    for row in np.argsort(crops["timestamp_ms"].to_numpy(), kind="stable"):
-        group = (clip[row], float(azimuth[row]))
-        placed[row] = seen.get(group, 0)
-        seen[group] = placed[row] + 1
-    return placed
+    words = [f"object {told[n]}" if n in told else f"clip {n}" for n in names]
+    return numbered(words)[1]
 
 
 def _in_turn(

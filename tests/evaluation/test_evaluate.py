@@ -33,6 +33,7 @@ from idpose_core.evaluation.sets import EvaluationSet, freeze_set, read_set
 from idpose_core.evaluation.swaps import CONTROLS
 from idpose_core.evaluation.truth import truth_triplets
 from idpose_core.evaluation.views import read_views
+from idpose_core.settings import ConfigError
 from idpose_core.training.samples import Generate
 from storage.datasets import read_manifest, read_table
 from storage.objects import Store
@@ -58,10 +59,10 @@ class Pixels(nn.Module):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str]:
-    store, dataset = world(tmp_path_factory.mktemp("root"))
+    store, dataset = world(tmp_path_factory.mktemp("root"), test_videos=6)
     manifest = read_manifest(store, dataset)
     crops, clips = (read_table(store, manifest, name, split="test") for name in ("crops", "clips"))
-    triplets = truth_triplets(crops, clips, count=60)
+    triplets = truth_triplets(crops, clips, count=120)
     freeze_set(store, "pointers", manifest, "test", triplets, 0)
     return store, dataset
 
@@ -81,6 +82,7 @@ def found(root: tuple[Store, str], frozen: EvaluationSet) -> Evaluation:
         azimuth=replace(AZIMUTH, width=8, **quick), identity=replace(IDENTITY, width=8, **quick),
     )  # fmt: skip
     score = score_network(store, "id", training, replace(ID_SMALL, steps=40, batch_size=8))
+    assert judges.suffix == "-60-steps"
     instruments = Instruments(
         lpips={"lpips-pixels": Lpips(Pixels(), [torch.ones(4)])},
         features=(FeatureNetwork("means", Means(), 3),),
@@ -124,8 +126,41 @@ def test_two_generators_are_compared_on_the_same_triplets(frozen: EvaluationSet)
     assert (difference["model"], difference["against"]) == ("m@1", "copies@2")
     assert rows["perfect - copy-id"]["against"] is None
     assert rows["copies"]["model"] == "copies@2" and "against" not in rows["copies"]
-    assert rows["copies"]["identities"] == len(set(frozen.identity))
+    assert rows["copies"]["identities"] == 6  # videos: which objects they show is not known
     assert set(found.outputs) == {"perfect", "copies"}
+
+
+def test_everything_is_compared_with_its_interval(found: Evaluation) -> None:
+    """Not only what is a mean over triplets: also KID, precision, and what the judges say."""
+    value, rows = values(found), {(row["method"], row["metric"]): row for row in found.rows}
+    for metric in (
+        "kid-means", "precision-means-k3", "recall-means-k3", "azimuth-hit-60-steps",
+        "azimuth-opposite-60-steps", "identity-first-60-steps", "identity-rank-60-steps",
+    ):  # fmt: skip
+        for control in CONTROLS:
+            row = rows[f"perfect - {control}", metric]
+            expected = value["perfect", metric] - value[control, metric]
+            assert row["value"] == pytest.approx(expected, abs=3e-6), metric
+            assert row["ci_low"] <= row["value"] <= row["ci_high"]
+    assert not [name for name in value if "azimuth-error-median" in name[1] and " - " in name[0]]
+
+
+def test_where_all_rows_agree_the_rate_is_not_sure(found: Evaluation) -> None:
+    """Six videos: nothing is said of what one in three of them might do."""
+    rows = {(row["method"], row["metric"]): row for row in found.rows}
+    exact = rows["copy-id", "precision-means-k3"]
+    assert exact["value"] == 1 and exact["ci_high"] == 1
+    assert exact["ci_low"] == pytest.approx(0.025 ** (1 / 6), abs=1e-6)
+
+
+def test_two_triplets_that_share_an_object_give_no_kid(frozen: EvaluationSet) -> None:
+    one = frozen.objects[:, 0]
+    shared = np.flatnonzero((frozen.objects == one[0]).any(0))
+    few = replace(frozen, rows=frozen.rows[:, shared], triplets=frozen.triplets.take(shared))
+    means = Instruments(features=(FeatureNetwork("means", Means(), 3),))
+    rows = evaluate({"perfect": contender(perfect)}, few, means, OF_DATA).rows
+    assert "fd-means" in {row["metric"] for row in rows}
+    assert "kid-means" not in {row["metric"] for row in rows}
 
 
 def test_controls_alone(frozen: EvaluationSet) -> None:
@@ -224,7 +259,7 @@ def test_what_is_not_possible_is_left_out_with_its_reason(
     assert "idpose weights fetch alexnet" in left_out["lpips-alex-v0.1"]
     assert "serves as training loss and as metric" in left_out["lpips-st-vgg16"]
     assert "inception" in left_out and "id-score-resnet50" in left_out
-    assert set(instruments.scores) == {"id-score-small", "pose-score-small"}
+    assert set(instruments.scores) == {"id-score-small-2-steps", "pose-score-small-2-steps"}
     assert instruments.judges is not None
     assert "seen all around" in left_out["swap-score"] and not instruments.swap_score
 
@@ -237,12 +272,12 @@ def test_what_was_asked_for_by_name_must_be_possible(
         load_instruments(root[0], frozen, [used], nothing, asked=["lpips-st-vgg16"])
     with pytest.raises(EvaluationError, match="idpose weights fetch inception-fid"):
         load_instruments(root[0], frozen, [used], nothing, asked=["inception"])
-    with pytest.raises(EvaluationError, match="the nearest is 'swap-score'"):
+    with pytest.raises(ConfigError, match="the nearest is 'swap-score'"):
         load_instruments(root[0], frozen, [used], nothing, asked=["swapscore"])
     only, left_out = load_instruments(
         root[0], frozen, [used], nothing, asked=["id-score-small"], training_steps=1
     )
-    assert list(only.scores) == ["id-score-small"] and only.judges is None and not left_out
+    assert list(only.scores) == ["id-score-small-1-steps"] and only.judges is None and not left_out
 
 
 def test_without_azimuths_no_pose_is_measured(
@@ -254,7 +289,7 @@ def test_without_azimuths_no_pose_is_measured(
     instruments, left_out = load_instruments(root[0], blind, [], nothing, training_steps=2)
     for name in ("judges", "swap-score", "pose-score-small"):
         assert "unknown azimuth" in left_out[name]
-    assert set(instruments.scores) == {"id-score-small"}
+    assert set(instruments.scores) == {"id-score-small-2-steps"}
     rows = evaluate({"copy": contender(lambda i, p: i)}, blind, Instruments(), OF_DATA).rows
     assert {row["metric"] for row in rows} == {"pixel-l1"}
 
@@ -269,11 +304,12 @@ def test_poses_of_a_set_without_azimuths_are_scored_by_a_network_learned_elsewhe
     instruments, left_out = load_instruments(
         store, blind, [], nothing, pose_data="cars", training_steps=2
     )
-    assert set(instruments.scores) == {"id-score-small", f"pose-score-small-from-{dataset}"}
+    elsewhere = f"pose-score-small-from-{dataset}-2-steps"
+    assert set(instruments.scores) == {"id-score-small-2-steps", elsewhere}
     assert {"judges", "swap-score"} <= set(left_out)
     rows = evaluate({"copy": contender(lambda i, p: p)}, blind, instruments, OF_DATA).rows
     found = {(row["method"], row["metric"]): row["value"] for row in rows}
-    assert found["copy", f"pose-score-small-from-{dataset}"] == pytest.approx(0.731059, abs=1e-5)
+    assert found["copy", elsewhere] == pytest.approx(0.731059, abs=1e-5)
 
 
 class PixelScore(ScoreNetwork):
@@ -316,6 +352,8 @@ def test_a_masked_background_does_not_count(frozen: EvaluationSet) -> None:
     ]  # fmt: skip
     floor = torch.sigmoid(nn.functional.cosine_similarity(*shown)).mean()
     assert found[FLOOR, "id-score-small-masked"] == pytest.approx(float(floor), abs=1e-5)
+    assert found["copy-pose", "id-score-small-masked"] == found[FLOOR, "id-score-small-masked"]
+    assert found["copy-id", "id-score-small-masked"] == pytest.approx(0.731059, abs=1e-5)
     assert found["noisy", "id-score-small"] != pytest.approx(
         found[CEILING, "id-score-small"], abs=1e-3
     )

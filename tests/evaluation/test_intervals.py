@@ -8,6 +8,7 @@ from scipy.stats import norm, t
 
 from idpose_core.evaluation.intervals import (
     FEWEST,
+    Jackknife,
     estimate,
     expanded_tail,
     mean,
@@ -64,6 +65,83 @@ def test_intervals_cover_the_truth_at_their_rate(
         covered += found.low <= 0 <= found.high
     # Percentiles that are not expanded cover 0.84, 0.89, 0.92 and 0.94 of Gaussian means.
     assert covered / runs == pytest.approx(rate, abs=3 * np.sqrt(rate * (1 - rate) / runs))
+
+
+def dyads(
+    objects: int, spread: tuple[float, float], draws: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values that depend on both objects of a row; most objects serve as both."""
+    as_id, as_pose = (size * draws.normal(size=objects) for size in spread)
+    one = draws.integers(objects, size=300)
+    two = (one + 1 + draws.integers(objects - 1, size=300)) % objects
+    return as_id[one] + as_pose[two] + 0.3 * draws.normal(size=300), np.stack([one, two])
+
+
+@pytest.mark.parametrize("spread", [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0)])
+def test_intervals_cover_where_values_depend_on_two_objects(spread: tuple[float, float]) -> None:
+    draws = np.random.default_rng(0)
+    covered = {"both": 0, "first": 0}
+    for run in range(300):
+        values, objects = dyads(24, spread, draws)
+        for name, units in (("both", objects), ("first", objects[0])):
+            found = estimate(values, units, resamples=400, seed=run)
+            assert found.low is not None and found.high is not None
+            covered[name] += found.low <= 0 <= found.high
+    assert covered["both"] / 300 == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / 300))
+    if spread[1]:  # as a copy of the pose picture does
+        assert covered["first"] / 300 < 0.9
+
+
+@pytest.mark.parametrize(("share", "units"), [(0.02, 24), (0.02, 42), (0.95, 16), (0.3, 12)])
+@pytest.mark.parametrize("together", [True, False])
+def test_intervals_of_shares_cover_at_least_at_their_rate(
+    share: float, units: int, together: bool
+) -> None:
+    """Whether all rows of an object agree or each is for itself."""
+    draws = np.random.default_rng(0)
+    covered = 0
+    for run in range(300):
+        drawn = draws.random(units if together else 6 * units) < share
+        values = np.repeat(drawn, 6) if together else drawn
+        found = estimate(values, np.repeat(np.arange(units), 6), resamples=400, seed=run)
+        assert found.low is not None and found.high is not None
+        assert 0 <= found.low <= found.value <= found.high <= 1
+        covered += found.low <= share <= found.high
+    # The exact interval covers more often than it says; draws alone cover 0.37 of the first.
+    assert covered / 300 >= 0.93
+
+
+def test_a_share_on_which_all_agree_has_the_interval_of_its_objects() -> None:
+    none = estimate(np.zeros(600, bool), np.repeat(np.arange(30), 20))
+    assert none.value == none.low == 0
+    assert none.high == pytest.approx(1 - 0.025 ** (1 / 30))
+    every = estimate(np.ones(600, bool), np.repeat(np.arange(30), 20))
+    assert every.value == every.high == 1
+    assert every.low == pytest.approx(0.025 ** (1 / 30))
+
+
+def test_independent_rows_have_the_exact_binomial_interval() -> None:
+    """Rows that are objects of their own: by the package that others use."""
+    from scipy.stats import binomtest
+
+    values = np.arange(200) < 30
+    found = estimate(values, np.arange(200), resamples=20_000)
+    exact = binomtest(30, 200).proportion_ci(0.95, "exact")
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=0.004)
+
+
+def test_a_jackknife_of_means_has_the_interval_of_student() -> None:
+    values = np.random.default_rng(5).normal(size=12)
+    left = (values.sum() - values) / 11
+    found = Jackknife(float(values.mean()), (left,), 12, 12).estimate()
+    reach = t.ppf(0.975, 11) * values.std(ddof=1) / np.sqrt(12)
+    assert (found.low, found.high) == pytest.approx((values.mean() - reach, values.mean() + reach))
+    twice = Jackknife(float(values.mean()), (left, left), 12, 12).estimate()
+    assert twice.high == pytest.approx(values.mean() + 2**0.5 * reach)
+    other = Jackknife(1.0, (left,), 12, 12)
+    same = other.minus(other).estimate()
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    assert Jackknife(1.0, (left[:4],), 12, 4).estimate().low is None
 
 
 def test_treating_rows_as_independent_would_not_cover() -> None:

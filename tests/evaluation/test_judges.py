@@ -121,7 +121,7 @@ def test_cosine_and_sine_become_an_azimuth() -> None:
 def test_figures_of_known_answers() -> None:
     error = np.array([0.0, 22.5, 23.0, 157.5, 180.0])
     rank = np.array([1, 1, 2, 3, 3])
-    found = judged(error, rank, np.arange(5), np.arange(5))
+    found = judged(error, rank, np.arange(5))
     values = {name: figure.value for name, figure in found.items()}
     assert values == {
         "azimuth-error-median": 23.0,

@@ -51,11 +51,12 @@ def encoded(crop_id: str) -> bytes:
     return bytes(cv2.imencode(".png", drawn(crop_id)[..., ::-1])[1])
 
 
-def world(root: Path, **options: object) -> tuple[Store, str]:
+def world(root: Path, *, test_videos: int = 3, **options: object) -> tuple[Store, str]:
     store = Store(root)
     dataset = commit_world(
-        store, train_videos=3, test_videos=3, encoded=encoded, azimuths=True, **options
-    )  # type: ignore[arg-type]
+        store, train_videos=3, test_videos=test_videos, encoded=encoded, azimuths=True,
+        **options,  # type: ignore[arg-type]
+    )  # fmt: skip
     return store, dataset
 
 
@@ -182,7 +183,10 @@ def test_a_set_is_read_as_it_was_frozen(tmp_path: Path) -> None:
             assert np.array_equal(found.role(role)[place], expected)
         assert found.views.azimuth_deg[found.rows[1][place]] == row["pose_azimuth_deg"]
     assert found.masks is None
-    assert len(set(found.identity)) == len({r["identity"] for r in found.triplets.to_pylist()})
+    # No clip says which object it shows: a video counts as one.
+    pairs = {(r["id_crop"][:7], r["pose_crop"][:7]) for r in found.triplets.to_pylist()}
+    assert found.objects.shape == (2, 20) and len(np.unique(found.objects)) == 3
+    assert len({tuple(pair) for pair in found.objects.T}) == len(pairs)
 
 
 def test_it_outlives_its_dataset(tmp_path: Path) -> None:
@@ -293,3 +297,15 @@ def test_mixed_up_triplets(tmp_path: Path, column: str, value: str, message: str
     wrong = triplets.set_column(place, triplets.schema.field(column), [values])
     with pytest.raises(DatasetError, match=message):
         check_triplets(wrong, "this set")
+
+
+def test_known_objects_count_as_one_across_videos(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path, objects=lambda clip: "taxi" if clip.endswith("c0") else None)
+    frozen(store, dataset, count=50)
+    found = read_set(store, "cars-test", SIZE)
+    names = {
+        "taxi" if "c0" in crop else crop[:7]
+        for row in found.triplets.to_pylist()
+        for crop in (row["id_crop"], row["pose_crop"])
+    }
+    assert len(np.unique(found.objects)) == len(names) == 4

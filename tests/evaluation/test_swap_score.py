@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from idpose_core.evaluation.pictures import at_size, generated
 from idpose_core.evaluation.swap_score import (
     measure_swap_score,
     pose_grid,
@@ -15,6 +16,7 @@ from idpose_core.evaluation.swap_score import (
     uneven_directions,
     variance_shares,
 )
+from idpose_core.evaluation.views import LabelledViews
 from tests.evaluation.test_swaps import perfect
 from tests.evaluation.worlds import pointers
 
@@ -84,8 +86,53 @@ def test_the_grid_has_every_pose_of_every_object() -> None:
 
 
 def test_an_interval_by_objects() -> None:
-    found = measure_swap_score(perfect, pointers(10), 40, poses=4, objects=5)
+    found = measure_swap_score(perfect, pointers(10), 40, poses=4, objects=5).estimate()
     assert found.n == found.identities == 5 and found.low is not None
+    few = measure_swap_score(perfect, pointers(8), 40, poses=4, objects=4).estimate()
+    assert few.n == few.identities == 4 and few.low is None
+    assert measure_swap_score(perfect, pointers(12), 40, poses=4, objects=5, ids=3).n == 3
+
+
+def test_the_jackknife_leaves_out_objects_of_either_role() -> None:
+    views = pointers(9)
+    found = measure_swap_score(leaky, views, 40, poses=4, objects=4, seed=3)
+    by_line, by_object = found.without
+    assert (len(by_line), len(by_object)) == (5, 4)
+    grid, lines = pose_grid(views, poses=4, objects=4, seed=3)
+    first = views.identity[grid[0, 0]]
+    scores = [_score_of(views, grid[:, 1:], line) for line in lines]
+    assert first not in views.identity[grid[:, 1:]]
+    assert by_object[0] == pytest.approx(np.mean(scores))
+    whole = np.array([_score_of(views, grid, line) for line in lines])
+    assert found.value == pytest.approx(whole.mean())
+    assert by_line[1] == pytest.approx(np.delete(whole, 1).mean())
+
+
+def test_the_interval_covers_what_other_objects_would_give() -> None:
+    """A copy of the pose picture varies with its objects alone, whatever the ID picture is."""
+    found = [
+        measure_swap_score(
+            lambda i, p: p, pointers(12, first=draw / 7), 40, poses=6, objects=6, seed=draw
+        ).estimate()
+        for draw in range(30)
+    ]
+    truth = np.mean([one.value for one in found])
+    spread = np.std([one.value for one in found])
+    assert spread > 0
+    covered = [one.low <= truth <= one.high for one in found]  # type: ignore[operator]
+    assert np.mean(covered) >= 0.85
+
+
+def leaky(ids: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
+    """Something of the pose picture's colour stays."""
+    return perfect(ids, poses) * 0.7 + poses * 0.3
+
+
+def _score_of(views: LabelledViews, grid: np.ndarray, line: int) -> float:
+    own = at_size(views.pictures[[line]], 40)
+    seen = at_size(views.pictures[grid.ravel()], 40)
+    made = generated(leaky, np.broadcast_to(own, seen.shape), seen)
+    return swap_score(made.reshape(*grid.shape, -1))
 
 
 def test_objects_seen_from_other_directions_are_a_warning() -> None:
@@ -108,6 +155,29 @@ def test_objects_that_are_seen_from_one_height_come_first() -> None:
     mixed = replace(views, elevation_deg=np.where(views.identity < 6, 20.0, 0.0))
     told = uneven_directions(mixed, poses=6)
     assert told is not None and "0 degrees of azimuth and 20 of elevation" in told
+
+
+def test_elevations_without_angles_are_told_apart_by_their_order() -> None:
+    """As in 3D Cars: each azimuth is seen from two heights, one after the other."""
+    level = pointers(6)
+    raised = replace(
+        level, pictures=255 - level.pictures, elevation_order=np.ones(len(level), np.int64)
+    )
+    shuffled = np.random.default_rng(0).permutation(2 * len(level))
+    both = _joined(level, raised).select(shuffled)
+    grid, _ = pose_grid(both, poses=6, objects=3)
+    assert not both.elevation_order[grid].any()
+    assert uneven_directions(both, poses=6) is None
+    # Of a small set nobody knows whether the first view of an object is the lowest one.
+    gaps = both.select((both.identity > 2) | (both.elevation_order == 0))
+    told = uneven_directions(gaps, poses=6)
+    assert told is not None and "unknown number of elevation" in told
+
+
+def _joined(one: LabelledViews, two: LabelledViews) -> LabelledViews:
+    columns = ("pictures", "identity", "video", "azimuth_deg", "elevation_deg", "elevation_order")
+    both = {c: np.concatenate([getattr(one, c), getattr(two, c)]) for c in columns}
+    return replace(one, **both)
 
 
 def test_what_cannot_be_measured() -> None:

@@ -39,6 +39,7 @@ def pointers(objects: int, *, first: float = 0.0, source: str = "pointers") -> L
         video=np.repeat(np.arange(objects), STEPS),
         azimuth_deg=np.tile(azimuths, objects),
         elevation_deg=np.full(objects * STEPS, np.nan),
+        elevation_order=np.zeros(objects * STEPS, np.int64),
         names=tuple(f"pointer-{one}" for one in range(objects)),
         source=source,
     )

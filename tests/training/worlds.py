@@ -42,12 +42,13 @@ def commit_world(
     licence: str | None = "CC-BY-4.0",
     azimuths: bool = False,
     embedder: str | None = None,
+    objects: Callable[[str], str | None] = lambda clip: None,
     change: Callable[[dict[str, Any]], None] = lambda triplet: None,
 ) -> str:
     """Commit a dataset ``cars`` with two clips a video and four crops a clip, one second apart.
 
     Each ordered pair of a clip's crops is a triplet with a pose from the next video of the split.
-    With azimuths, every object turns by 90 degrees a second.
+    With azimuths, every object turns by 90 degrees a second; ``objects`` tells which a clip shows.
 
     Returns:
         The name of the version, ``cars@...``.
@@ -73,6 +74,8 @@ def commit_world(
                 ]
     for triplet in triplets:
         change(triplet)
+    for clip in clips:
+        clip["identity"] = objects(clip["clip_id"])
     for crop in crops if azimuths else ():
         crop["azimuth_deg"] = 90.0 * (crop["timestamp_ms"] // 1000)
     shards = _publish_pictures(store, crops, encoded)
