@@ -13,7 +13,11 @@ import pyarrow as pa
 from flows.steps.weights import weights_root
 from idpose_core.evaluation.evaluate import Contender, evaluate
 from idpose_core.evaluation.generators import Subject, load_subject
-from idpose_core.evaluation.instruments import EvaluationError, load_instruments
+from idpose_core.evaluation.instruments import (
+    EvaluationError,
+    check_names,
+    load_instruments,
+)
 from idpose_core.evaluation.judges import AZIMUTH, SIDE
 from idpose_core.evaluation.kept import azimuth_judge
 from idpose_core.evaluation.pictures import at_size, full_precision
@@ -80,7 +84,7 @@ def evaluate_model(
     metrics: Sequence[str] | None = None,
     pose_data: str | None = None,
     size: int = SIZE,
-    triplets: int = TRIPLETS,
+    triplets: int | None = None,
     training_steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -101,7 +105,7 @@ def evaluate_model(
         pose_data: Dataset with known azimuths from which the pose score is learned; None for the
             set's own.
         size: Of the pictures, for ``controls``; a model has its own.
-        triplets: Of a set that is frozen now.
+        triplets: Of a set that is frozen now; None for 5,000.
         training_steps: Of the networks that are trained to measure; None for their own numbers.
         seed: Of a set that is frozen now, and of the swap score's pictures.
         device: auto, cpu, cuda or cuda:N.
@@ -116,6 +120,7 @@ def evaluate_model(
         raise ConfigError("a set is of one dataset already: give --set or --dataset, not both")
     if beside and run_or_model == CONTROLS_ALONE:
         raise ConfigError("controls alone are measured beside no model")
+    check_names(metrics or ())
     store = Store(root)
     with claimed(device, say) as claim, full_precision():
         chosen = str(claim)
@@ -128,6 +133,11 @@ def evaluate_model(
         for one in subjects:
             _check_held_out(store, one, frozen)
         say(f"measuring on the set {name}: {len(frozen)} triplets, seed {frozen.info['seed']}")
+        if triplets not in (None, len(frozen)) or seed != frozen.info["seed"]:
+            say(
+                f"a frozen set is never changed, whatever --triplets and --seed say: for another "
+                f"one `idpose freeze {'@'.join(frozen.dataset)} --name NAME`, then --set NAME"
+            )
         weights = weights_root(root)
         instruments, left_out = load_instruments(
             store, frozen, _used(store, subjects, frozen),
@@ -202,66 +212,122 @@ def freeze(
     return freeze_set(store, name or set_of(manifest), manifest, split, chosen, seed)
 
 
-def freeze_reviewed(
+@dataclass(frozen=True)
+class ReviewFile:
+    """What a person is asked.
+
+    Attributes:
+        file: To be filled.
+        page: Shows its pictures.
+        triplets: Rows.
+        agreed: Rows in which retrieval and judge agree.
+    """
+
+    file: Path
+    page: Path
+    triplets: int
+    agreed: int
+
+
+def write_review(
     root: str,
     dataset: str,
     file: Path,
-    judge: str | None = None,
-    name: str | None = None,
+    judge: str | None,
     *,
     triplets: int = TRIPLETS,
     seed: int = 0,
     training_steps: int | None = None,
+    device: str = "auto",
     say: Callable[[str], None] = print,
-) -> Mapping[str, Any] | None:
-    """Write the review file of a dataset without truth, or freeze the set of a filled one.
+) -> ReviewFile:
+    """Write the review file of a dataset without truth, and a page beside it.
 
     Args:
         root: Where data lies.
         dataset: NAME or NAME@VERSION.
-        file: The review file. Where it is not there, it is written, and a page beside it.
-        judge: Dataset with known azimuths on which the azimuth judge is trained; needed to write
-            the file.
-        name: Of the set; None for the dataset's own.
+        file: The review file; it and the page, which ends in .html, must not exist.
+        judge: Dataset with known azimuths on which the azimuth judge is trained.
         triplets: In the file, at most.
         seed: Of the choice.
         training_steps: Of the judge; None for its own number.
+        device: Where the judge is trained: auto, cpu, cuda or cuda:N.
         say: Told how it goes.
 
-    Returns:
-        ``set.json``; None where the file was written.
-
     Raises:
-        ToldError: Something is not there, or the file cannot be used.
+        ConfigError: No judge, or a file that cannot be written.
+        ToldError: Something is not there.
     """
-    store = Store(root)
-    manifest = read_manifest(store, dataset)
-    crops = read_table(store, manifest, "crops", split="test").sort_by("crop_id")
-    clips, table = (read_table(store, manifest, t, split="test") for t in ("clips", "triplets"))
-    if file.exists():
-        chosen = reviewed_triplets(from_csv(file.read_text("utf-8-sig")), table, crops)
-        return freeze_set(store, name or set_of(manifest), manifest, "test", chosen, seed)
     if judge is None:
-        raise EvaluationError(
+        raise ConfigError(
             f"{dataset} does not know its poses: candidates need a judge trained on data that "
             "does, --judge DATASET (as rendered-car-views)"
         )
+    page = file.with_suffix(".html")
+    if page == file or page.exists() or not file.parent.is_dir():
+        raise ConfigError(
+            f"the review needs a new file and {page} beside it, in a folder that exists, not {file}"
+        )
+    store = Store(root)
+    crops, clips, table = _of_test_split(store, read_manifest(store, dataset))
     how = replace(AZIMUTH, steps=training_steps or AZIMUTH.steps)
-    trained = azimuth_judge(store, read_views(store, judge, "train"), how, say=say)
-    views = read_views(store, dataset, "test", known_azimuth=False)
-    seen = trained.azimuth(at_size(views.pictures, SIDE))
+    with claimed(device, say) as claim:
+        learn = read_views(store, judge, "train")
+        trained = azimuth_judge(store, learn, how, device=str(claim), say=say)
+        views = read_views(store, dataset, "test", known_azimuth=False)
+        seen = trained.azimuth(at_size(views.pictures, SIDE))
     azimuth = dict(zip(crops["crop_id"].to_pylist(), seen.tolist(), strict=True))
     reviews = propose(table, crops, clips, azimuth, count=triplets, seed=seed)
     pictures = dict(zip(azimuth, views.pictures, strict=True))
-    page = file.with_suffix(".html")
     page.write_text(to_page(reviews, pictures), "utf-8")
     file.write_text(to_csv(reviews), "utf-8")
     agreed = sum(review.automatic is not None for review in reviews)
-    say(
-        f"{len(reviews)} triplets, in {agreed} of which retrieval and judge agree: look at {page}, "
-        f"fill the column `chosen` of {file}, and run the same command again"
+    return ReviewFile(file, page, len(reviews), agreed)
+
+
+def freeze_reviewed(
+    root: str,
+    dataset: str,
+    file: Path,
+    name: str | None = None,
+    *,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
+) -> Mapping[str, Any]:
+    """Freeze the set of a filled review file. Returns ``set.json``.
+
+    Args:
+        root: Where data lies.
+        dataset: NAME or NAME@VERSION.
+        file: Of :func:`write_review`, filled.
+        name: Of the set; None for the dataset's own.
+        seed: Of the choice.
+        say: Told what is left out.
+
+    Raises:
+        DatasetError: The file cannot be used, nobody has filled it, or the name is taken.
+    """
+    store = Store(root)
+    manifest = read_manifest(store, dataset)
+    crops, _, table = _of_test_split(store, manifest)
+    reviews = from_csv(file.read_bytes())
+    chosen = reviewed_triplets(reviews, table, crops)
+    if chosen.num_rows < len(reviews):
+        say(
+            f"{len(reviews) - chosen.num_rows} of {len(reviews)} rows are left out: nobody chose, "
+            "and retrieval and judge do not agree; or none was said to be right"
+        )
+    return freeze_set(store, name or set_of(manifest), manifest, "test", chosen, seed)
+
+
+def _of_test_split(
+    store: Store, manifest: Mapping[str, Any]
+) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Crops by their id, clips and triplets."""
+    crops, clips, triplets = (
+        read_table(store, manifest, name, split="test") for name in ("crops", "clips", "triplets")
     )
-    return None
+    return crops.sort_by("crop_id"), clips, triplets
 
 
 def set_of(manifest: Mapping[str, Any]) -> str:
@@ -273,21 +339,29 @@ def _dataset_set(
     store: Store,
     subject: Subject | None,
     dataset: str | None,
-    triplets: int,
+    triplets: int | None,
     seed: int,
     say: Callable[[str], None],
 ) -> str:
     """The dataset's own set, frozen now where there is none."""
     if dataset is None and subject is None:
         raise ConfigError("controls of which data? Give --dataset or --set")
-    own = "@".join(subject.dataset) if subject else ""
-    manifest = read_manifest(store, dataset or own)
+    own = subject.dataset if subject else ("", "")
+    sets = set_names(store)
+    if dataset is None and "-".join(own) in sets:
+        return "-".join(own)  # sets outlive their dataset
+    try:
+        manifest = read_manifest(store, dataset or "@".join(own))
+    except DatasetError as error:
+        raise DatasetError(
+            f"{error}; there are the sets {', '.join(sets) or 'none'}, for --set"
+        ) from error
     name = set_of(manifest)
-    if name in set_names(store):
+    if name in sets:
         return name
     version = f"{manifest['name']}@{manifest['version']}"
     try:
-        info = freeze(store.location, version, triplets=triplets, seed=seed)
+        info = freeze(store.location, version, triplets=triplets or TRIPLETS, seed=seed)
     except DatasetError as error:
         raise EvaluationError(
             f"{version} has no evaluation set, and none can be made by exact truth ({error}): "

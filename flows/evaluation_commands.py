@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,8 @@ from flows.options import (
 from storage.objects import Store
 
 SeedOption = Annotated[int, typer.Option(min=0, help="Of the choice of triplets")]
-CountOption = Annotated[int, typer.Option(min=1, help="Triplets of a new set, at most")]
+CountOption = typer.Option(min=1, help="Triplets of a new set, at most; 5000 by default")
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 
 
 def evaluate(
@@ -42,13 +44,15 @@ def evaluate(
     pose_data: Annotated[
         str | None, typer.Option(help="Dataset with known azimuths, for the pose score")
     ] = None,
-    size: Annotated[int, typer.Option(min=32, help="Of the pictures, for: controls")] = 64,
-    triplets: CountOption = 5000,
+    size: Annotated[
+        int, typer.Option(min=32, max=1024, help="Of the pictures, for: controls")
+    ] = 64,
+    triplets: Annotated[int | None, CountOption] = None,
     training_steps: Annotated[
         int | None, typer.Option(min=1, help="Of the networks trained to measure")
     ] = None,
     seed: SeedOption = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    device: DeviceOption = "auto",
     root: RootOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,7 +75,7 @@ def evaluate(
 def freeze(
     dataset: DatasetArgument,
     name: Annotated[str | None, typer.Option(help="Of the set; NAME-VERSION by default")] = None,
-    triplets: CountOption = 5000,
+    triplets: Annotated[int, CountOption] = 5000,
     seed: SeedOption = 0,
     review: Annotated[
         Path | None, typer.Option(help="Without truth: the file that a person fills")
@@ -80,25 +84,39 @@ def freeze(
         str | None, typer.Option(help="Dataset with known azimuths, for the candidates")
     ] = None,
     training_steps: Annotated[int | None, typer.Option(min=1, help="Of the judge")] = None,
+    device: DeviceOption = "auto",
     root: RootOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Freeze an evaluation set of a dataset's test split, by exact truth or by a review file."""
     from flows.evaluate import freeze as freeze_set
-    from flows.evaluate import freeze_reviewed
+    from flows.evaluate import freeze_reviewed, write_review
 
     with failures():
         where, progress = find_root(root), terminal(stderr=True)
+
+        def say(line: str) -> None:
+            progress.print(visible(line))
+
+        if review is not None and not review.exists():
+            asked = write_review(
+                where, dataset, review, judge, triplets=triplets, seed=seed,
+                training_steps=training_steps, device=device, say=say,
+            )  # fmt: skip
+            console.print(
+                visible(
+                    f"{asked.triplets} triplets, in {asked.agreed} of which retrieval and judge "
+                    f"agree: look at {asked.page}, fill the column `chosen` of {asked.file}, and "
+                    "run the same command again"
+                )
+            )
+            if as_json:
+                print_json({**asdict(asked), "file": str(asked.file), "page": str(asked.page)})
+            return
         if review is None:
             info = freeze_set(where, dataset, name, triplets=triplets, seed=seed)
         else:
-            made = freeze_reviewed(
-                where, dataset, review, judge, name, triplets=triplets, seed=seed,
-                training_steps=training_steps, say=lambda line: progress.print(visible(line)),
-            )  # fmt: skip
-            if made is None:
-                return
-            info = made
+            info = freeze_reviewed(where, dataset, review, name, seed=seed, say=say)
         marks = ", ".join(f"{count} {word}" for word, count in info["review"].items() if count)
         console.print(f"evaluation set {info['name']}: {info['triplets']} triplets, {marks}")
         if as_json:

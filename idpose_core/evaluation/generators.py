@@ -14,7 +14,7 @@ from idpose_core import settings
 from idpose_core.models.generator import Generator, GeneratorConfig
 from idpose_core.training.checkpoints import Checkpoints
 from idpose_core.training.config import TrainingConfig
-from idpose_core.training.published import Model, ModelError, read_model, versions
+from idpose_core.training.published import Model, ModelError, names, read_model, versions
 from idpose_core.training.runs import Run
 from storage.objects import Store
 
@@ -61,6 +61,12 @@ def load_subject(store: Store, run_or_model: str, *, device: torch.device | str 
     """
     path = f"runs/{run_or_model}/config.json"
     if "/" in run_or_model or not store.exists(path):
+        if "@" not in run_or_model and not versions(store, run_or_model):
+            known = ", ".join(names(store)) or "none"
+            raise ModelError(
+                f"no version of model {run_or_model!r} is promoted in {store.root}, and no run "
+                f"has this id; models are {known}"
+            )
         return _published(store, read_model(store, run_or_model), device)
     document = json.loads(store.read(path))
     config = settings.parse(TrainingConfig, document["config"])

@@ -83,12 +83,7 @@ def load_instruments(
         EvaluationError: One that was asked for by name is not possible.
         RoleError: One that was asked for by name served in another role.
     """
-    for name in asked or ():
-        if name not in INSTRUMENTS:
-            raise ConfigError(
-                f"nothing is measured as {name!r}; the nearest is {nearest(name, INSTRUMENTS)!r} "
-                f"of {', '.join(INSTRUMENTS)}"
-            )
+    check_names(asked or ())
     wanted = list(dict.fromkeys(asked or INSTRUMENTS))
     left_out: dict[str, str] = {}
     paths: dict[str, Path] = {}
@@ -103,7 +98,10 @@ def load_instruments(
                 and not elsewhere
                 and not np.isfinite(frozen.views.azimuth_deg).all()
             ):
-                raise EvaluationError("the set has pictures of unknown azimuth")
+                remedy = ": learn it elsewhere, --pose-data DATASET" if name in _POSE_SCORES else ""
+                raise EvaluationError(
+                    f"{name} cannot be measured: the set has pictures of unknown azimuth{remedy}"
+                )
             if name == "swap-score":
                 pose_grid(frozen.views)
             if name in _WEIGHTS:
@@ -128,18 +126,18 @@ def load_instruments(
     features = [load_features(name, paths[name]) for name in possible(FEATURE_NETWORKS)]
     scores = {}
     for name in possible(list(SCORES)):
-        with _reason(left_out, name, raising=asked is not None):
+        elsewhere = pose_data is not None and name in _POSE_SCORES
+        with _reason(left_out, name, raising=asked is not None or elsewhere):
             own_way = SCORES[name]
             how = replace(own_way, steps=steps or own_way.steps)
             imagenet = _imagenet(paths[name]) if name in paths else None
             what: Literal["id", "pose"] = "pose" if name in _POSE_SCORES else "id"
-            views = training((what == "pose" and pose_data) or own, what == "pose")
+            views = training((elsewhere and pose_data) or own, what == "pose")
             trained = score_network(
                 store, what, views, how, imagenet=imagenet, device=device, say=say
             )
-            learned_elsewhere = what == "pose" and pose_data is not None
             source = views.source.partition(":")[0]
-            called = f"{name}-from-{source}" if learned_elsewhere else name
+            called = f"{name}-from-{source}" if elsewhere else name
             scores[called + steps_suffix(how.steps, own_way.steps)] = (trained, how.side)
     judges = None
     for name in possible(["judges"]):
@@ -151,6 +149,20 @@ def load_instruments(
             )  # fmt: skip
     swap_score = "swap-score" in possible(["swap-score"])
     return Instruments(lpips, tuple(features), scores, judges, swap_score), left_out
+
+
+def check_names(asked: Sequence[str]) -> None:
+    """Refuse what nothing is measured as.
+
+    Raises:
+        ConfigError: Names the nearest of ``INSTRUMENTS``.
+    """
+    for name in asked:
+        if name not in INSTRUMENTS:
+            raise ConfigError(
+                f"nothing is measured as {name!r}; the nearest is {nearest(name, INSTRUMENTS)!r} "
+                f"of {', '.join(INSTRUMENTS)} (pixel-l1 always is)"
+            )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,13 +121,20 @@ def to_csv(reviews: Sequence[Review]) -> str:
     return out.getvalue()
 
 
-def from_csv(text: str) -> list[Review]:
-    """Read the file again.
+def from_csv(data: bytes) -> list[Review]:
+    """Read the file again, as spreadsheets save it: with commas, semicolons or tabs.
 
     Raises:
-        DatasetError: Columns are missing, or a row names a candidate that there is not.
+        DatasetError: It is no such file, columns are missing, or a row names a candidate that
+            there is not.
     """
-    rows = list(csv.DictReader(io.StringIO(text)))
+    try:
+        text = data.decode("utf-16" if data[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError("the review file is not UTF-8: save it as 'CSV UTF-8'") from error
+    head = text.partition("\n")[0]
+    delimiter = max(",;\t", key=head.count)
+    rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
     missing = {*_FIELDS, *_NUMBERED} - set(rows[0] if rows else [])
     if missing:
         raise DatasetError(f"the review file has no rows or lacks the columns {sorted(missing)}")
@@ -165,8 +173,13 @@ def reviewed_triplets(reviews: Sequence[Review], triplets: pa.Table, crops: pa.T
     """Triplets in the schema of an evaluation set, from a filled file.
 
     Raises:
-        DatasetError: A row is of another dataset, or none is left.
+        DatasetError: Nobody has chosen anything, a row is of another dataset, or none is left.
     """
+    if all(review.chosen is None for review in reviews):
+        raise DatasetError(
+            "nobody has chosen anything in the review file: write a candidate's number or `none` "
+            "into its column `chosen`; rows left empty keep what retrieval and judge agree on"
+        )
     known = {row["triplet_id"]: row for row in triplets.to_pylist()}
     clip = dict(zip(crops["crop_id"].to_pylist(), crops["clip_id"].to_pylist(), strict=True))
     known_crops, rows = set(clip), list[dict[str, Any]]()
@@ -201,6 +214,8 @@ def reviewed_triplets(reviews: Sequence[Review], triplets: pa.Table, crops: pa.T
 
 def _review(line: int, row: Mapping[str, str]) -> Review:
     candidates = tuple(row[name] for name in _NUMBERED if row[name])
+    if any(row[name] for name in _NUMBERED[len(candidates) :]):
+        raise DatasetError(f"line {line} of the review file: a candidate before the last is gone")
 
     def number(column: str) -> int | None:
         said = row[column].strip()
@@ -208,7 +223,7 @@ def _review(line: int, row: Mapping[str, str]) -> Review:
             return None
         if said.lower() == _NONE:
             return 0
-        if not said.isdigit() or not 1 <= int(said) <= len(candidates):
+        if not said.isdecimal() or not 1 <= int(said) <= len(candidates):
             raise DatasetError(
                 f"line {line} of the review file: {column} is {said!r}, not 1 to "
                 f"{len(candidates)} or none"

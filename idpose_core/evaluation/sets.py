@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from idpose_core.evaluation.pictures import Pictures, at_size, mask_at_size
 from idpose_core.evaluation.views import (
@@ -81,6 +82,33 @@ _PICTURES = pa.schema(
 )
 
 
+class _File(BaseModel):
+    path: str
+    bytes: int
+    sha256: str
+
+
+class _Dataset(BaseModel):
+    name: str
+    version: str
+
+
+class _SetInfo(BaseModel):
+    """What ``set.json`` must have to be used."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    format: int
+    name: str
+    dataset: _Dataset
+    split: str
+    seed: int
+    triplets: int
+    review: dict[str, int]
+    chosen_by: dict[str, int]
+    files: list[_File] = Field(min_length=1)
+
+
 @dataclass(frozen=True, eq=False)
 class EvaluationSet:
     """A frozen set, as a model of one size sees it.
@@ -140,7 +168,7 @@ class EvaluationSet:
 def freeze_set(
     store: Store, name: str, manifest: Mapping[str, Any], split: str, triplets: pa.Table, seed: int
 ) -> Mapping[str, Any]:
-    """Write a set, unless this very set exists already. Returns ``set.json``.
+    """Write a set; what is missing or damaged of this very set is restored. Returns ``set.json``.
 
     Args:
         store: The root.
@@ -179,9 +207,11 @@ def freeze_set(
     }
     data = json.dumps(info, indent=1, sort_keys=True).encode() + b"\n"
     path = f"{folder}/set.json"
-    if not store.exists(path):
-        for named, content in contents:
-            store.publish(named, content)
+    if store.exists(path) and store.read(path) != data:
+        raise DatasetError(f"{path} is another set's: a frozen set is never changed, name it anew")
+    for named, content in contents:
+        if not store.publish(named, content) and store.read(named) != content:
+            store.replace(named, content)  # damaged: a file is named by what it holds
     if not store.publish(path, data) and store.read(path) != data:
         raise DatasetError(f"{path} is another set's: a frozen set is never changed, name it anew")
     return info
@@ -193,29 +223,36 @@ def read_set(store: Store, name: str, size: int) -> EvaluationSet:
     Raises:
         DatasetError: There is no such set, or it is damaged, empty or mixed up.
     """
-    path = f"evaluation-sets/{name}/set.json"
-    try:
-        info = json.loads(store.read(path))
-        if info["format"] != FORMAT or info["name"] != name:
-            raise ValueError(f"it is of {info['name']}, format {info['format']}")
-        files, _ = info["files"], (info["dataset"]["name"], info["dataset"]["version"])
-    except FileNotFoundError as error:
+    if name not in set_names(store):
         raise DatasetError(
             f"no evaluation set {name!r} in {store.root}; there are "
             f"{', '.join(set_names(store)) or 'none'}: make it with `idpose freeze`"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamageError(f"{path} cannot be used ({error}): put back a copy of it") from error
-    tables = [_read(store, entry) for entry in files]
+        )
+    path = f"evaluation-sets/{name}/set.json"
+    try:
+        checked = _SetInfo.model_validate_json(store.read(path))
+        if checked.format != FORMAT or checked.name != name:
+            raise ValueError(f"it is of {checked.name}, format {checked.format}")
+    except ValueError as error:
+        cause = str(error).splitlines()[0]
+        raise DamageError(f"{path} cannot be used ({cause}): put back a copy of it") from error
+    info = checked.model_dump()
+    tables = [_read(store, entry) for entry in info["files"]]
     triplets = tables[0]
     check_triplets(triplets, f"evaluation set {name}")
+    if triplets.num_rows != checked.triplets:
+        raise DamageError(f"{path} tells another number of triplets: put back a copy of it")
     # Sets that were frozen before objects were kept have no such column.
     crops = pa.concat_tables([_PICTURES.empty_table(), *tables[1:]], promote_options="default")
     number = {crop: place for place, crop in enumerate(crops["crop_id"].to_pylist())}
+    if len(number) < len(crops):
+        raise DamageError(f"{path} names pictures twice: put back a copy of it")
     used = [triplets[f"{role}_crop"].to_pylist() for role in ROLES]
     lost = next((crop for crop in sorted(set().union(*used)) if crop not in number), None)
     if lost is not None:
-        raise DamageError(f"evaluation set {name} has no picture of crop {lost}: freeze it again")
+        raise DamageError(
+            f"evaluation set {name} has no picture of crop {lost}: put back a copy of {path}"
+        )
     _check_clips(triplets, crops, f"evaluation set {name}")
     stored = np.stack([decode_png(image["bytes"]) for image in crops["image"].to_pylist()])
     masks = [m for m in crops["mask"].to_pylist() if m is not None]
@@ -248,7 +285,7 @@ def check_triplets(triplets: pa.Table, what: str) -> None:
             of the target's own object, a triplet twice, or a mark that is none.
     """
     if not triplets.schema.equals(SCHEMA):
-        raise DatasetError(f"{what} has other columns than an evaluation set: freeze it again")
+        raise DatasetError(f"{what} has other columns than an evaluation set")
     if not triplets.num_rows:
         raise DatasetError(f"{what} is empty")
     problems = {
@@ -335,7 +372,8 @@ def _read(store: Store, entry: Mapping[str, Any]) -> pa.Table:
         return from_parquet(read_checked(store, entry))
     except DatasetError as error:
         raise DamageError(
-            f"{entry['path']} is missing or damaged: put back a copy of the set"
+            f"{entry['path']} is missing or damaged: put back a copy of the set, or freeze it "
+            "again in the same way"
         ) from error
 
 

@@ -15,6 +15,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from idpose_core.settings import ConfigError
 from storage.errors import DatasetError
 from storage.objects import Store
@@ -109,14 +111,41 @@ def collect(store: Store, results: Iterable[Path] = ()) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for path, text in texts.items():
         try:
-            found = json.loads(text)["rows"]
-            rows += [{name: row[name] for name in _NEEDED} | row for row in found]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{path} is no file of results ({error!r}): remove it") from error
+            rows += [row.model_dump() for row in _ResultFile.model_validate_json(text).rows]
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ", ".join(map(str, first["loc"])) or "the file"
+            raise DatasetError(
+                f"{path} is no file of results: {where}: {first['msg']}; correct it or leave it out"
+            ) from error
     return rows
 
 
-_NEEDED = ("dataset", "dataset_version", "method", "model", "metric", "value", "n")
+class _ResultRow(BaseModel):
+    """What a row must have to stand in a table."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+    dataset: str
+    dataset_version: str | None
+    method: str
+    model: str | None
+    metric: str
+    value: float
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int
+    seed: int | str | None = None
+    budget: str | None = None
+    size: int | None = None
+    evaluation_set: str | None = None
+    warning: str | None = None
+    date: str = ""
+    time: str = ""
+
+
+class _ResultFile(BaseModel):
+    rows: list[_ResultRow]
 
 
 def compose(rows: Sequence[Mapping[str, Any]], only: Collection[str] = ()) -> list[Cell]:
@@ -129,9 +158,12 @@ def compose(rows: Sequence[Mapping[str, Any]], only: Collection[str] = ()) -> li
     Args:
         rows: Of :func:`collect`.
         only: Names of datasets that the table is about; none for all.
+
+    Raises:
+        DatasetError: There are no rows of such a dataset, and the paper has none.
     """
     measured: dict[tuple[str, str, str], dict[tuple[Any, ...], Cell]] = {}
-    for row in sorted(rows, key=lambda row: (str(row.get("date")), str(row.get("time")))):
+    for row in sorted(rows, key=lambda row: (row.get("date") or "", row.get("time") or "")):
         column = column_of(row["metric"])
         if column is None or " - " in row["method"]:
             continue
@@ -154,6 +186,12 @@ def compose(rows: Sequence[Mapping[str, Any]], only: Collection[str] = ()) -> li
     rest = (cell for found in measured.values() for cell in found.values())
     cells += [Cell(**{**asdict(cell), "table": tables.get(cell.dataset)}) for cell in rest]
     chosen = {DATASETS.get(name, name) for name in only}
+    unknown = sorted(chosen - {cell.dataset for cell in cells})
+    if unknown:
+        known = sorted({cell.dataset for cell in cells})
+        raise DatasetError(
+            f"nothing was measured on {', '.join(unknown)}; there are rows of {', '.join(known)}"
+        )
     return [cell for cell in cells if not only or cell.dataset in chosen]
 
 
@@ -186,62 +224,96 @@ def printed(cells: Sequence[Cell], form: str) -> str:
 
 
 def _markdown(cells: Sequence[Cell]) -> str:
-    lines: dict[tuple[Any, ...], dict[str, list[Cell]]] = {}
-    for cell in cells:
-        model = cell.model or ""
-        key = (cell.table or 3, cell.dataset, cell.dataset_version or "", cell.method, model)
-        lines.setdefault(key, {}).setdefault(cell.column, []).append(cell)
+    """A line for each data, method and model; a column for each protocol."""
     text = []
+    warnings: dict[str, int] = {}
     titles = {1: "Table 1 of the paper", 2: "Table 2 of the paper", 3: "Data that it has not"}
     for number, title in titles.items():
-        chosen = {key: found for key, found in lines.items() if key[0] == number}
-        heads = _heads(
-            [cell for found in chosen.values() for part in found.values() for cell in part]
-        )
+        chosen = [cell for cell in cells if (cell.table or 3) == number]
         if not chosen:
             continue
-        text += [f"## {title}", ""]
-        text.append(_line(["data", "method", "model", *(f"{name} ({of})" for name, of in heads)]))
+        heads = _heads(chosen)
+        lines: dict[tuple[str, str, str], list[Cell]] = {}
+        for cell in chosen:
+            version = f"@{cell.dataset_version}" if cell.dataset_version else ""
+            key = (f"{cell.dataset}{version}", cell.method, cell.model or "")
+            lines.setdefault(key, []).append(cell)
+        text += [f"## {title}", "", _line(["data", "method", "model", *map(str, heads)])]
         text.append(_line(["---"] * (3 + len(heads))))
-        for (_, dataset, version, method, model), found in chosen.items():
-            where = f"{dataset}@{version}" if version else dataset
-            shown = [_SHOWN[of](found.get(name, [])) for name, of in heads]
-            text.append(_line([where, method, model, *shown]))
+        for key, found in lines.items():
+            text.append(_line([*key, *(head.told(found, warnings) for head in heads)]))
         text.append("")
-    text.append("Measured: value [95 % interval] protocol, n; empty where nothing was measured.")
+    text.append(_LEGEND)
+    if warnings:
+        text += ["", *(f"{number}. {warning}" for warning, number in warnings.items())]
     return "\n".join(text) + "\n"
 
 
-def _heads(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+_LEGEND = (
+    "Value [95 % interval over objects]; empty where nothing was measured. Columns without (paper) "
+    "were measured, by the protocol in their name: what is not called lpips-alex-v0.1, "
+    "lpips-vgg-v0.1, fid-inception-5k, id-score-resnet50 or pose-score-resnet50 is a stand-in or "
+    "goes beyond the paper, and does not compare with its numbers."
+)
+
+
+_NOTHING = "nothing measured"
+
+
+@dataclass(frozen=True)
+class _Head:
+    """A column of one table.
+
+    Attributes:
+        column: Of ``COLUMNS``.
+        protocol: Name of the metric; None for the paper's numbers.
+        n: Of all its cells, where it is the same.
+    """
+
+    column: str
+    protocol: str | None
+    n: int | None = None
+
+    def __str__(self) -> str:
+        if self.protocol is None:
+            return f"{self.column} (paper)"
+        return f"{self.column}: {self.protocol}" + (f", n {self.n}" if self.n else "")
+
+    def told(self, cells: Sequence[Cell], warnings: dict[str, int]) -> str:
+        """What stands in a line; warnings are numbered as they come."""
+        mine = [cell for cell in cells if cell.column == self.column]
+        if self.protocol is None:
+            return next((f"{cell.paper:.2f}" for cell in mine if cell.paper is not None), "")
+        found = [cell for cell in mine if cell.protocol == self.protocol]
+        return "; ".join(self._told(cell, warnings) for cell in found)
+
+    def _told(self, cell: Cell, warnings: dict[str, int]) -> str:
+        parts = [f"{cell.measured:.3g}"]
+        if cell.ci_low is not None and cell.ci_high is not None:
+            parts.append(f"[{cell.ci_low:.3g}, {cell.ci_high:.3g}]")
+        if self.n is None:
+            parts.append(f"n {cell.n}")
+        if cell.warning:
+            parts.append(f"({warnings.setdefault(cell.warning, len(warnings) + 1)})")
+        return " ".join(parts)
+
+
+def _heads(cells: Sequence[Cell]) -> list[_Head]:
     """Columns of one table; of what the paper has no number there is none of the paper's."""
-    printed_there = {cell.column for cell in cells if cell.paper is not None}
-    used = {cell.column for cell in cells}
-    return [
-        (name, side)
-        for name in COLUMNS
-        if name in used
-        for side in _SHOWN
-        if side == "measured" or name in printed_there
-    ]
+    heads = []
+    for name in COLUMNS:
+        mine = [cell for cell in cells if cell.column == name]
+        if any(cell.paper is not None for cell in mine):
+            heads.append(_Head(name, None))
+        protocols = list(dict.fromkeys(cell.protocol for cell in mine if cell.protocol))
+        for protocol in protocols:
+            counts = {cell.n for cell in mine if cell.protocol == protocol}
+            heads.append(_Head(name, protocol, counts.pop() if len(counts) == 1 else None))
+        if mine and not protocols:
+            heads.append(_Head(name, _NOTHING))
+    return heads
 
 
 def _line(words: Sequence[str]) -> str:
-    return f"| {' | '.join(word.replace('|', '/') for word in words)} |"
-
-
-def _paper(cells: Sequence[Cell]) -> str:
-    return next((f"{cell.paper:.2f}" for cell in cells if cell.paper is not None), "")
-
-
-def _measured(cells: Sequence[Cell]) -> str:
-    return "; ".join(_told(cell) for cell in cells if cell.measured is not None)
-
-
-_SHOWN = {"paper": _paper, "measured": _measured}
-
-
-def _told(cell: Cell) -> str:
-    interval = f" [{cell.ci_low:.3g}, {cell.ci_high:.3g}]" if cell.ci_low is not None else ""
-    few = "samples" in (cell.warning or "")
-    warning = " (few samples)" if few else " (see its warning)" if cell.warning else ""
-    return f"{cell.measured:.3g}{interval} {cell.protocol}, {cell.n}{warning}"
+    """A line of a table; what would break it is replaced."""
+    return f"| {' | '.join(' '.join(word.replace('|', '/').split()) for word in words)} |"

@@ -96,7 +96,7 @@ def test_what_a_person_chose_is_marked_reviewed(
         Review(*_parts(three), automatic=1, chosen=0),
         Review(*_parts(four), automatic=None, chosen=None),
     ]
-    table = reviewed_triplets(from_csv(to_csv(filled)), triplets, crops)
+    table = reviewed_triplets(from_csv(to_csv(filled).encode()), triplets, crops)
     check_triplets(table, "these")
     rows = {row["triplet_id"]: row for row in table.to_pylist()}
     assert set(rows) == {one.triplet_id, two.triplet_id}
@@ -119,7 +119,7 @@ def test_the_file_survives_the_way_there_and_back(
     tables: Tables,
 ) -> None:
     reviews = propose(*tables, count=9)
-    assert from_csv(to_csv(reviews)) == reviews
+    assert from_csv(to_csv(reviews).encode()) == reviews
 
 
 def test_the_page_shows_every_picture(
@@ -149,20 +149,43 @@ def test_files_that_cannot_be_used(tables: Tables, change: tuple[str, str], mess
     if change[0] == "chosen\n":
         text, change = text.replace("chosen,", "other,"), ("", "")
     with pytest.raises(DatasetError, match=message):
-        from_csv(text.replace(*change, 1))
+        from_csv(text.replace(*change, 1).encode())
 
 
 def test_a_file_of_other_data(tables: Tables) -> None:
     triplets, crops, clips, azimuth = tables
     review = propose(triplets, crops, clips, azimuth, count=1)[0]
-    foreign = Review("nobody", *_parts(review)[1:], automatic=1)
+    foreign = Review("nobody", *_parts(review)[1:], automatic=1, chosen=1)
     with pytest.raises(DatasetError, match="is not of this dataset version"):
         reviewed_triplets([foreign], triplets, crops)
     with pytest.raises(DatasetError, match="leaves no triplet"):
-        reviewed_triplets([Review(*_parts(review), automatic=None)], triplets, crops)
+        reviewed_triplets([Review(*_parts(review), automatic=None, chosen=0)], triplets, crops)
+    with pytest.raises(DatasetError, match="nobody has chosen anything"):
+        reviewed_triplets([Review(*_parts(review), automatic=1)], triplets, crops)
     with pytest.raises(DatasetError, match="has no rows"):
-        from_csv("")
+        from_csv(b"")
     with pytest.raises(DatasetError, match=r"line 2 .* too few or too many"):
-        from_csv(to_csv([review]).splitlines()[0] + "\nonly,three,cells\n")
+        from_csv((to_csv([review]).splitlines()[0] + "\nonly,three,cells\n").encode())
     with pytest.raises(DatasetError, match="no triplets"):
         propose(triplets.slice(0, 0), crops, clips, azimuth, count=1)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_files_as_spreadsheets_save_them(tables: Tables, delimiter: str, encoding: str) -> None:
+    reviews = propose(*tables, count=5)
+    text = to_csv(reviews).replace(",", delimiter).replace("\n", "\r\n")
+    assert from_csv(text.encode(encoding)) == reviews
+
+
+def test_what_spreadsheets_break_is_told(tables: Tables) -> None:
+    review = propose(*tables, count=1)[0]
+    text = to_csv([review])
+    with pytest.raises(DatasetError, match="save it as 'CSV UTF-8'"):
+        from_csv((text + "\u00e9").encode("latin-1"))
+    # With the first candidate gone, a 2 would mean the third.
+    with pytest.raises(DatasetError, match="a candidate before the last is gone"):
+        from_csv(text.replace(review.candidates[0], "", 1).encode())
+    first = review.candidates[0]
+    with pytest.raises(DatasetError, match="chosen is '\u00b2'"):
+        from_csv(text.replace(f",{first}", f"\u00b2,{first}").encode())

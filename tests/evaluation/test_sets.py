@@ -309,3 +309,51 @@ def test_known_objects_count_as_one_across_videos(tmp_path: Path) -> None:
         for crop in (row["id_crop"], row["pose_crop"])
     }
     assert len(np.unique(found.objects)) == len(names) == 4
+
+
+def test_freezing_again_restores_what_is_damaged(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    frozen(store, dataset, count=9)
+    files = [path for path in store.list("evaluation-sets") if path.endswith(".parquet")]
+    intact = {path: store.read(path) for path in files}
+    store.replace(files[0], intact[files[0]][:100])
+    store.delete(files[1])
+    with pytest.raises(DamageError, match="freeze it again in the same way"):
+        read_set(store, "cars-test", SIZE)
+    frozen(store, dataset, count=9)
+    assert {path: store.read(path) for path in files} == intact
+    assert len(read_set(store, "cars-test", SIZE)) == 9
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": None}, {"files": []}, {"files": ["a"]}, {"files": [{}]}, {"seed": None},
+        {"triplets": 8}, {"triplets": "9"}, {"split": None}, {"chosen_by": None}, {"format": 2},
+        {"dataset": {"name": 5, "version": "1"}}, {"name": "other"},
+    ],
+)  # fmt: skip
+def test_an_edited_description_is_one_clear_error(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    store, dataset = world(tmp_path)
+    frozen(store, dataset, count=9)
+    path = "evaluation-sets/cars-test/set.json"
+    store.replace(path, json.dumps({**json.loads(store.read(path)), **change}).encode())
+    with pytest.raises(DamageError, match="put back a copy of it"):
+        read_set(store, "cars-test", SIZE)
+
+
+def test_a_file_named_twice_is_refused(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    frozen(store, dataset, count=9)
+    path = "evaluation-sets/cars-test/set.json"
+    info = json.loads(store.read(path))
+    store.replace(path, json.dumps({**info, "files": [*info["files"], info["files"][1]]}).encode())
+    with pytest.raises(DamageError, match="names pictures twice"):
+        read_set(store, "cars-test", SIZE)
+
+
+def test_a_name_that_leads_elsewhere_is_no_set(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"no evaluation set '\.\./x'"):
+        read_set(Store(tmp_path), "../x", SIZE)

@@ -6,17 +6,21 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from flows.evaluate import evaluate_model
+from flows.evaluate import evaluate_model, freeze
 from flows.train import train_dataset
 from idpose_core.evaluation.generators import load_subject
 from idpose_core.evaluation.instruments import EvaluationError
+from idpose_core.evaluation.roles import RoleError
+from idpose_core.evaluation.sets import freeze_set
+from idpose_core.evaluation.truth import truth_triplets
 from idpose_core.models.generator import Generator, GeneratorConfig
 from idpose_core.training.config import resolve
 from idpose_core.training.published import ModelError, promote, publish_model
 from idpose_core.training.runs import describe_run, open_run
-from storage.datasets import read_manifest
+from storage.datasets import Draft, commit, read_manifest, read_table
 from storage.errors import DatasetError
 from storage.objects import Store
 from tests.evaluation.test_sets import world
@@ -63,15 +67,18 @@ def test_evaluate_then_table(tmp_path: Path) -> None:
     written = json.loads(store.read(found["path"]))["rows"]
     assert written == found["rows"]
     metrics = {row["metric"] for row in written if row["method"] == "identity-pose"}
-    assert {"pixel-l1", "id-score-small", "pose-score-small", "azimuth-hit"} <= metrics
+    trained = ("id-score-small", "pose-score-small", "azimuth-hit")
+    assert {"pixel-l1", *(f"{name}-2-steps" for name in trained)} <= metrics
     assert any(path.endswith("-swaps.png") for path in store.list("runs"))
 
     table = run(["table", *root])
     assert table.returncode == 0, table.stderr
     assert f"cars@{dataset.partition('@')[2]} | ours | {model}" in table.stdout
-    assert "id-score-small, 30" in table.stdout
+    assert "ID: id-score-small-2-steps, n 30" in table.stdout
     wrong = run(["table", *root, "--format", "html"])
-    assert wrong.returncode == 1 and "md, csv or json" in wrong.stderr
+    assert wrong.returncode == 2 and "md, csv or json" in wrong.stderr
+    wrong = run(["table", *root, "--dataset", "none"])
+    assert wrong.returncode == 1 and "nothing was measured on none" in wrong.stderr
 
 
 def test_two_models_are_compared_on_the_same_triplets(tmp_path: Path) -> None:
@@ -98,9 +105,9 @@ def test_two_models_are_compared_on_the_same_triplets(tmp_path: Path) -> None:
     assert difference["value"] == pytest.approx(expected, abs=2e-6)
     assert f"--beside {other}" in difference["command"]
     same = run(["evaluate", one, "--beside", one, *asked])
-    assert same.returncode == 1 and "not compared with itself" in same.stderr
+    assert same.returncode == 2 and "not compared with itself" in same.stderr
     both = run(["evaluate", one, "--dataset", "cars", "--set", "x", "--root", str(tmp_path)])
-    assert both.returncode == 1 and "give --set or --dataset, not both" in both.stderr
+    assert both.returncode == 2 and "give --set or --dataset, not both" in both.stderr
 
 
 def test_a_model_of_another_size_is_not_compared(tmp_path: Path) -> None:
@@ -157,6 +164,8 @@ def test_freeze(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["evaluate", "none"], "no version of model 'none' is promoted"),
+        (["evaluate", "none"], "and no run has this id"),
+        (["evaluate", "controls", "--dataset", "none"], "there are the sets none, for --set"),
         (["evaluate", "cars-identity-pose@x"], "no model cars-identity-pose@x"),
         (["freeze", "none"], "no dataset 'none'"),
     ],
@@ -179,9 +188,13 @@ def test_freeze_with_a_review_file(tmp_path: Path) -> None:
     words = ["freeze", "cars", "--review", str(tmp_path / "r.csv"), "--triplets", "10"]
     words += ["--training-steps", "1", "--root", str(tmp_path / "root")]
     refused = run(words)
-    assert refused.returncode == 1 and "--judge DATASET" in refused.stderr
-    first = run([*words, "--judge", "cars"])
+    assert refused.returncode == 2 and "--judge DATASET" in refused.stderr
+    first = run([*words, "--judge", "cars", "--json"])
     assert first.returncode == 0, first.stderr
+    told = json.loads(first.stdout.splitlines()[-1])
+    assert told["file"] == str(tmp_path / "r.csv") and told["triplets"] == 10
+    unfilled = run(words)
+    assert unfilled.returncode == 1 and "nobody has chosen anything" in unfilled.stderr
     assert (tmp_path / "r.html").read_text("utf-8").count("<tr>") == 10
     lines = (tmp_path / "r.csv").read_text("utf-8").splitlines()
     place = lines[0].split(",").index("chosen")
@@ -200,7 +213,7 @@ def test_controls_of_a_dataset(tmp_path: Path) -> None:
     _, dataset = world(tmp_path)
     words = ["--root", str(tmp_path), "--triplets", "12", "--metric", "id-score-small"]
     refused = run(["evaluate", "controls", *words])
-    assert refused.returncode == 1 and "Give --dataset or --set" in refused.stderr
+    assert refused.returncode == 2 and "Give --dataset or --set" in refused.stderr
     shown = run(
         ["evaluate", "controls", "--dataset", "cars", "--size", "40", "--training-steps", "1",
          *words, "--json"]
@@ -215,3 +228,90 @@ def test_controls_of_a_dataset(tmp_path: Path) -> None:
     }
     table = run(["table", "--root", str(tmp_path)])
     assert f"cars@{dataset.partition('@')[2]} | copy-id |" in table.stdout
+
+
+def test_a_review_overwrites_nothing(tmp_path: Path) -> None:
+    world(tmp_path / "root")
+    (tmp_path / "r.html").write_text("mine")
+    words = ["freeze", "cars", "--judge", "cars", "--root", str(tmp_path / "root")]
+    for file in ("r.csv", "page.html", "nowhere/r.csv"):
+        refused = run([*words, "--review", str(tmp_path / file)])
+        assert refused.returncode == 2 and "needs a new file and" in refused.stderr
+    assert (tmp_path / "r.html").read_text() == "mine" and not (tmp_path / "page.html").exists()
+
+
+def test_a_set_is_named_when_asked_for_another(tmp_path: Path) -> None:
+    world(tmp_path)
+    said: list[str] = []
+
+    def measured(**options: object) -> None:
+        said.clear()
+        evaluate_model(str(tmp_path), "controls", "cars", metrics=["id-score-small"],
+                       training_steps=1, device="cpu", say=said.append, **options)  # type: ignore[arg-type]  # fmt: skip
+
+    measured(triplets=12)
+    assert not [line for line in said if "never changed" in line]
+    measured()
+    assert not [line for line in said if "never changed" in line]
+    for other in ({"triplets": 20}, {"seed": 3}):
+        measured(**other)
+        assert [line for line in said if "never changed" in line and "--set NAME" in line]
+
+
+def test_a_wrong_name_freezes_nothing(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    model = publish(store, dataset)
+    wrong = run(["evaluate", model, "--metric", "swapscore", "--root", str(tmp_path)])
+    assert wrong.returncode == 2 and "the nearest is 'swap-score'" in wrong.stderr
+    assert not store.list("evaluation-sets")
+
+
+def test_a_set_outlives_its_dataset(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    model = publish(store, dataset)
+    freeze(str(tmp_path), "cars", triplets=9)
+    for path in store.list("datasets"):
+        store.delete(path)
+    found = evaluate_model(str(tmp_path), model, device="cpu", say=lambda _: None)
+    assert found.evaluation_set == dataset.replace("@", "-")
+    assert {row["metric"] for row in found.rows} >= {"pixel-l1"}
+
+
+def test_videos_that_were_trained_on_are_no_test(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path)
+    model = publish(store, dataset)
+    turned = {"train": "test", "test": "train"}
+    manifest = read_manifest(store, dataset)
+    names = ("videos", "clips", "crops", "triplets")
+    tables = {name: read_table(store, manifest, name) for name in names}
+    for name, table in tables.items():
+        place = table.schema.get_field_index("split")
+        swapped = pa.array([turned[word] for word in table["split"].to_pylist()])
+        tables[name] = table.set_column(place, table.schema.field("split"), swapped)
+    other = commit(store, Draft(
+        name="turned", config=manifest["config"], tables=tables,
+        pictures=[entry["path"] for entry in manifest["tables"]["pictures"]],
+        pose_space=manifest["pose_space"], statistics={}, stages={}, environment={}, lineage={},
+    ))  # fmt: skip
+    with pytest.raises(EvaluationError, match="was trained on 3 videos of the set turned-"):
+        evaluate_model(
+            str(tmp_path), model, f"turned@{other.version}", device="cpu", say=lambda _: None
+        )
+
+
+def test_a_reviewed_set_is_not_measured_with_the_network_that_proposed_it(tmp_path: Path) -> None:
+    """Also where the model, or no model at all, was trained on other data."""
+    store, dataset = world(tmp_path, embedder="st-alex")
+    manifest = read_manifest(store, dataset)
+    crops, clips = (read_table(store, manifest, t, split="test") for t in ("crops", "clips"))
+    triplets = truth_triplets(crops, clips, count=9)
+    for name, word in (("true", "truth"), ("seen", "person")):
+        place = triplets.schema.get_field_index("chosen_by")
+        chosen = pa.array([word] * 9, pa.string())
+        marked = triplets.set_column(place, triplets.schema.field(place), chosen)
+        freeze_set(store, name, manifest, "test", marked, 0)
+    asked = {"metrics": ["lpips-st-alex"], "device": "cpu", "say": lambda _: None}
+    with pytest.raises(RoleError, match="st-alex serves as retrieval and as metric"):
+        evaluate_model(str(tmp_path), "controls", evaluation_set="seen", **asked)  # type: ignore[arg-type]
+    with pytest.raises(EvaluationError, match="weights fetch st-alex"):  # its role is no hindrance
+        evaluate_model(str(tmp_path), "controls", evaluation_set="true", **asked)  # type: ignore[arg-type]
