@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from idpose_core.evaluation.intervals import estimate
 from idpose_core.instances.boxes import Box
 from idpose_core.instances.cropping import crop_square
 from idpose_core.instances.detectors import Detector, load_detector
@@ -318,23 +319,15 @@ def opposites(found: NDArray[np.float64]) -> NDArray[np.float64]:
     return (found >= 180 - STEP_DEG - 1e-6).astype(np.float64)
 
 
-def interval(
-    scores: NDArray[np.float64], identities: NDArray[np.int64]
-) -> tuple[float, float, float]:
-    """Mean and its 95 % interval, bootstrapped over objects.
+def interval(scores: NDArray[np.float64], identities: NDArray[np.int64]) -> Value:
+    """Mean and its 95 % interval over objects, none below five of them.
 
     Args:
         scores: [runs, N] or [N]: one score per view (or a paired difference of two).
         identities: [N].
     """
-    per_view = np.atleast_2d(scores).mean(0)
-    objects = np.unique(identities)
-    means = np.array([per_view[identities == k].mean() for k in objects])
-    sizes = np.array([(identities == k).sum() for k in objects], float)
-    drawn = np.random.default_rng(0).integers(len(objects), size=(RESAMPLES, len(objects)))
-    totals = (means * sizes)[drawn].sum(1) / sizes[drawn].sum(1)
-    low, high = np.quantile(totals, (0.025, 0.975))
-    return float(per_view.mean()), float(low), float(high)
+    found = estimate(np.atleast_2d(scores).mean(0), identities, resamples=RESAMPLES)
+    return found.value, found.low, found.high
 
 
 def scored(
@@ -351,10 +344,8 @@ def scored(
     identities = views.identities[chosen]
 
     def value(runs: list[NDArray[np.float64]]) -> tuple[Value, str]:
-        mean, low, high = interval(np.stack(runs)[:, chosen], identities)
         seeds = ",".join(map(str, SEEDS)) if len(runs) > 1 else "none"
-        few = len(np.unique(identities)) < 3  # too few objects to draw from
-        return (mean, None, None) if few else (mean, low, high), seeds
+        return interval(np.stack(runs)[:, chosen], identities), seeds
 
     for (form, name), runs in found.items():
         yield name, f"hit within 22.5 deg: {form}", *value([hits(run) for run in runs])
