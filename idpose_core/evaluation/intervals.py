@@ -175,14 +175,17 @@ def _drawn(
     draws = np.random.default_rng(seed).multinomial(
         objects, np.full(objects, 1 / objects), resamples
     )
+    # Rows of the same objects are drawn together.
+    together, place = np.unique(number, axis=1, return_inverse=True)
+    sums, counts = np.bincount(place, values), np.bincount(place)
     block = max(1, _CELLS // len(values))
     for at in range(0, resamples, block):
-        times = draws[at : at + block, number].prod(1)
+        times = draws[at : at + block, together].prod(1)
         times = times[times.any(1)]
         if statistic is mean:
-            yield from (times @ values / times.sum(1)).tolist()
+            yield from (times @ sums / (times @ counts)).tolist()
         else:
-            yield from (statistic(np.repeat(values, row)) for row in times)
+            yield from (statistic(np.repeat(values, row[place])) for row in times)
 
 
 def _share(

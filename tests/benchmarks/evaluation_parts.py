@@ -50,7 +50,6 @@ PARTS = {
     "idpose_core.evaluation.judges.AzimuthJudge.azimuth": "judges",
     "idpose_core.evaluation.judges.IdentityJudge.rank": "judges",
     "idpose_core.evaluation.evaluate.measure_swap_score": "swap score",
-    "idpose_core.evaluation.evaluate.judged": "intervals",
     "idpose_core.evaluation.evaluate.estimate": "intervals",
     "idpose_core.evaluation.evaluate.paired_difference": "intervals",
     "storage.objects.Store.publish": "rows written",
