@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from idpose_core.evaluation import kept
 from idpose_core.evaluation.judges import (
     AzimuthJudge,
     IdentityJudge,
@@ -17,6 +19,7 @@ from idpose_core.evaluation.judges import (
     train_identity_judge,
 )
 from idpose_core.evaluation.kept import Judges, judges_of
+from idpose_core.evaluation.pictures import full_precision
 from idpose_core.evaluation.views import alternate_azimuths
 from storage.objects import Store
 from tests.evaluation.worlds import pointer, pointers
@@ -170,3 +173,23 @@ def test_views_that_teach_nothing_are_refused() -> None:
         alternate_azimuths(views.select(views.azimuth_deg == 0))
     with pytest.raises(ValueError, match="positive"):
         JudgeTraining(steps=0)
+
+
+def test_what_a_gpu_trained_is_kept_under_another_key(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for device in ("cpu", "cuda:0", "cuda:1"):
+        kept._kept(store, ["judge"], device, lambda: torch.nn.Linear(1, 1))
+    assert len(store.list("judges")) == 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_trains_and_judges_as_a_cpu_does() -> None:
+    views, how = pointers(4), replace(QUICK, steps=3)
+    with full_precision():
+        one = train_azimuth_judge(views, how)
+        two = train_azimuth_judge(views, how, device="cuda")
+        far = np.abs(one.azimuth(views.pictures) - two.azimuth(views.pictures)) % 360
+        assert np.minimum(far, 360 - far).max() < 1
+        identity = train_identity_judge(views, how, device="cuda")
+        ranks = identity.rank(views.pictures, views.identity)
+    assert two.network.head.weight.device.type == "cuda" and ranks.min() >= 1

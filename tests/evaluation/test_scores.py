@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from idpose_core.evaluation.pictures import full_precision
 from idpose_core.evaluation.scores import (
+    ID_RESNET50,
     ID_SMALL,
     POSE_SMALL,
     ScoreNetwork,
@@ -178,3 +180,19 @@ def test_what_cannot_be_trained_or_measured(identity: ScoreNetwork) -> None:
         ScoreTraining(margin=0)
     with pytest.raises(ValueError, match="known azimuths"):
         azimuth_bin(np.array([np.nan]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("how", [ID_SMALL, ID_RESNET50])
+def test_a_gpu_trains_and_scores_as_a_cpu_does(how: ScoreTraining) -> None:
+    views, how = pointers(3), replace(how, steps=2, batch_size=2)
+    rule = TripletRule.identity(views.identity, views.video)
+    with full_precision():
+        found = [
+            affinity_scores(
+                train_score(views.pictures, rule, how, device=device),
+                [views.pictures[::-1]], views.pictures, side=how.side,
+            )[0]
+            for device in ("cpu", "cuda")
+        ]  # fmt: skip
+    np.testing.assert_allclose(*found, atol=1e-3)
