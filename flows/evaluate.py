@@ -128,14 +128,16 @@ def evaluate_model(
         subjects = [load_subject(store, name, device=chosen) for name in names]
         _check_comparable(subjects)
         subject = subjects[0] if subjects else None
+        before = set_names(store)
         name = evaluation_set or _dataset_set(store, subject, dataset, triplets, seed, say)
         frozen = read_set(store, name, subject.generator.config.size if subject else size)
         for one in subjects:
             _check_held_out(store, one, frozen)
         say(f"measuring on the set {name}: {len(frozen)} triplets, seed {frozen.info['seed']}")
-        if triplets not in (None, len(frozen)) or seed != frozen.info["seed"]:
+        another = triplets not in (None, len(frozen)) or seed != frozen.info["seed"]
+        if another and not evaluation_set and name in before:
             say(
-                f"a frozen set is never changed, whatever --triplets and --seed say: for another "
+                "a frozen set is never changed, whatever --triplets and --seed say: for another "
                 f"one `idpose freeze {'@'.join(frozen.dataset)} --name NAME`, then --set NAME"
             )
         weights = weights_root(root)

@@ -138,7 +138,7 @@ _NETWORKS = (
         purpose="tells a car's front from its rear (embedder.azimuth)",
         licence="Apache-2.0 (idpose)",
         shipped="car-azimuth.safetensors",
-        sha256="fe0bdce047d6a6bf3443cdcb33f9c3abcd0df9c870c9efc1d14724cfc726ef08",
+        sha256="27ff1d13742d25cf46e0c2870c55884e2f8fa4ef550b228ff55355327fd2dceb",
         size=472736,
         suffix=".safetensors",
     ),
