@@ -16,7 +16,9 @@ from idpose_core.evaluation.sets import check_triplets, freeze_set, read_set, se
 from idpose_core.evaluation.truth import truth_triplets
 from storage.datasets import read_manifest, read_table
 from storage.errors import DamageError, DatasetError
+from storage.manifests import file_entry
 from storage.objects import Store
+from storage.parquet import from_parquet, to_parquet
 from tests.evaluation.worlds import pointer
 from tests.training.worlds import commit_world
 
@@ -357,3 +359,15 @@ def test_a_file_named_twice_is_refused(tmp_path: Path) -> None:
 def test_a_name_that_leads_elsewhere_is_no_set(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"no evaluation set '\.\./x'"):
         read_set(Store(tmp_path), "../x", SIZE)
+
+
+def test_sets_from_before_objects_were_kept_are_read(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path, objects=lambda clip: clip)
+    frozen(store, dataset, count=9)
+    path = "evaluation-sets/cars-test/set.json"
+    info = json.loads(store.read(path))
+    old = to_parquet(from_parquet(store.read(info["files"][1]["path"])).drop_columns(["object"]))
+    store.publish("evaluation-sets/cars-test/pictures-00000.parquet", old)
+    info["files"][1] = file_entry("evaluation-sets/cars-test/pictures-00000.parquet", old)
+    store.replace(path, json.dumps(info).encode())
+    assert len(np.unique(read_set(store, "cars-test", SIZE).objects)) == 3
