@@ -187,11 +187,16 @@ def _placement(side: int, draws: np.random.Generator) -> tuple[NDArray[np.float6
 
 
 def _other_light(pixels: Pixels, draws: np.random.Generator) -> Pixels:
-    """Other colours, brightness, contrast, a light from one side, blur and noise."""
+    """Other colours or none, brightness, contrast, shade, a light from one side, blur, noise."""
     grey = pixels.mean(2, keepdims=True)
     pixels = (grey + (pixels - grey) * draws.uniform(0, 1.5)) * draws.uniform(0.85, 1.15, 3)
     if draws.random() < 0.3:
         pixels = pixels[..., draws.permutation(3)]
+    if draws.random() < 0.3:
+        pixels = np.repeat(pixels.mean(2, keepdims=True), 3, axis=2)
+    if draws.random() < 0.5:  # shade and reflections
+        field = np.exp(_smooth_noise(draws.normal(0, 0.45, (7, 7))))[..., None]
+        pixels = np.asarray(pixels * field, np.float32)
     gamma = np.float32(math.exp(draws.normal(0, 0.35)))
     pixels = np.asarray(255 * np.clip(pixels / 255, 0, 1) ** gamma, np.float32)
     if draws.random() < 0.5:

@@ -138,7 +138,7 @@ _NETWORKS = (
         purpose="tells a car's front from its rear (embedder.azimuth)",
         licence="Apache-2.0 (idpose)",
         shipped="car-azimuth.safetensors",
-        sha256="27ff1d13742d25cf46e0c2870c55884e2f8fa4ef550b228ff55355327fd2dceb",
+        sha256="2cdb223504b2e7fb81280512241dd7ba57fab7f5e0913bdfdec54aed8e0b46a2",
         size=472736,
         suffix=".safetensors",
     ),

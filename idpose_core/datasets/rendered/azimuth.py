@@ -27,7 +27,7 @@ def main() -> None:
     """Render, train, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=4000)
     arguments = parser.parse_args()
     seen = list(rendered_views("car", models_of("car", "train"), side=_SIDE))
     aligned = [align(view.image, view.mask) for view in seen]
