@@ -141,8 +141,15 @@ def file_entry(path: str, data: bytes) -> dict[str, Any]:
     return {"path": path, "bytes": len(data), "sha256": sha256(data)}
 
 
-def read_checked(store: Store, entry: Mapping[str, Any]) -> bytes:
+def read_checked(
+    store: Store, entry: Mapping[str, Any], remedy: str = "the same build restores it"
+) -> bytes:
     """The bytes that an entry names.
+
+    Args:
+        store: The root.
+        entry: Of :func:`file_entry`.
+        remedy: What a user is told to do where the file is missing or damaged.
 
     Raises:
         DatasetError: The file is missing, cannot be read, or holds other bytes.
@@ -151,11 +158,11 @@ def read_checked(store: Store, entry: Mapping[str, Any]) -> bytes:
     try:
         data = store.read(path)
     except FileNotFoundError as error:
-        raise DatasetError(f"{path} is missing: the same build restores it") from error
+        raise DatasetError(f"{path} is missing: {remedy}") from error
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from error
     if sha256(data) != entry["sha256"]:
-        raise DatasetError(f"{path} is damaged: the same build restores it")
+        raise DatasetError(f"{path} is damaged: {remedy}")
     return data
 
 

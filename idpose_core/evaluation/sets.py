@@ -368,13 +368,11 @@ def _named(stem: str, data: bytes) -> tuple[str, bytes]:
 
 
 def _read(store: Store, entry: Mapping[str, Any]) -> pa.Table:
+    remedy = "put back a copy of the set, or freeze it again in the same way"
     try:
-        return from_parquet(read_checked(store, entry))
+        return from_parquet(read_checked(store, entry, remedy))
     except DatasetError as error:
-        raise DamageError(
-            f"{entry['path']} is missing or damaged: put back a copy of the set, or freeze it "
-            "again in the same way"
-        ) from error
+        raise DamageError(str(error)) from error
 
 
 def _count(table: pa.Table, column: str, word: str) -> int:

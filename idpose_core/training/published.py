@@ -53,7 +53,8 @@ class Model:
         Raises:
             DatasetError: The file is missing or is not the one that was published.
         """
-        return load(read_checked(store, self.info["weights"]))
+        remedy = "put back a copy of the model, or train it again"
+        return load(read_checked(store, self.info["weights"], remedy))
 
 
 def publish_model(

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from idpose_core.evaluation.pictures import at_size, distinct, generated, to_bytes, to_network
+from idpose_core.evaluation.pictures import (
+    at_size,
+    distinct,
+    full_precision,
+    generated,
+    to_bytes,
+    to_network,
+)
 from idpose_core.stages.crop import decode_png, encode_png
 from idpose_core.training.augmentation import centre_crop
 
@@ -55,6 +62,14 @@ def test_each_different_picture_is_there_once() -> None:
     assert np.array_equal(found, pictures)
     for place, given in zip(places, lists, strict=True):
         assert np.array_equal(found[place], given)
+
+
+def test_measuring_is_without_tf32_and_leaves_the_settings_as_they_were() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    with full_precision():
+        assert not torch.backends.cudnn.allow_tf32 and torch.backends.cudnn.deterministic
+    assert torch.backends.cudnn.allow_tf32 == before
+    assert not torch.backends.cudnn.deterministic
 
 
 def test_a_pair_has_two_pictures() -> None:

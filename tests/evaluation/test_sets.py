@@ -271,10 +271,10 @@ def test_sets_that_cannot_be_used(tmp_path: Path) -> None:
         freeze_set(store, "x", manifest, "test", foreign, 0)
     pictures = next(p for p in store.list("evaluation-sets/cars-test") if "pictures" in p)
     store.replace(pictures, store.read(pictures)[:-3])
-    with pytest.raises(DamageError, match="missing or damaged"):
+    with pytest.raises(DamageError, match="is damaged: put back"):
         read_set(store, "cars-test", SIZE)
     store.delete(pictures)
-    with pytest.raises(DamageError, match="missing or damaged"):
+    with pytest.raises(DamageError, match="is missing: put back"):
         read_set(store, "cars-test", SIZE)
     info = json.loads(store.read("evaluation-sets/cars-test/set.json"))
     store.replace("evaluation-sets/cars-test/set.json", json.dumps({**info, "name": "y"}).encode())

@@ -118,7 +118,9 @@ def test_damage_is_told(tmp_path: Path) -> None:
     model = publish(store)
     folder = tmp_path / "models" / "cars-64" / model.version
     (folder / "model.safetensors").write_bytes(b"x")
-    with pytest.raises(DatasetError, match=r"model.safetensors is damaged"):
+    with pytest.raises(
+        DatasetError, match=r"model.safetensors is damaged: put back a copy of the model"
+    ):
         model.weights(store)
     with pytest.raises(ModelError, match=r"model.safetensors is damaged"):
         publish(store)
