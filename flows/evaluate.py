@@ -144,7 +144,7 @@ def evaluate_model(
         instruments, left_out = load_instruments(
             store, frozen, _used(store, subjects, frozen),
             lambda network: find_weights(network, weights), asked=metrics, pose_data=pose_data,
-            training_steps=training_steps, device=chosen, say=say,
+            training_steps=training_steps, seed=seed, device=chosen, say=say,
         )  # fmt: skip
         for metric, why in left_out.items():
             say(f"{metric}: left out, {why}")
@@ -273,7 +273,7 @@ def write_review(
     store = Store(root)
     crops, clips, table = _of_test_split(store, read_manifest(store, dataset))
     how = replace(AZIMUTH, steps=training_steps or AZIMUTH.steps)
-    with claimed(device, say) as claim:
+    with claimed(device, say) as claim, full_precision():
         learn = read_views(store, judge, "train")
         trained = azimuth_judge(store, learn, how, device=str(claim), say=say)
         views = read_views(store, dataset, "test", known_azimuth=False)

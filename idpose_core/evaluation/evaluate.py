@@ -143,6 +143,8 @@ def evaluate(
             if name in contenders or not contenders:
                 say(f"{name:22} {metric:28} {_told(found)}{_warned(more)}")
         seconds[part] = time.monotonic() - started
+    if instruments.features and not any(row["metric"].startswith("kid-") for row in rows):
+        say("KID: left out, every two triplets share an object")
     return Evaluation(rows, seconds, made)
 
 
@@ -241,6 +243,8 @@ def _lpips(
 def _sets(
     outputs: Mapping[str, Pictures], frozen: EvaluationSet, instruments: Instruments, device: str
 ) -> Iterator[Finding]:
+    if len(frozen) < 2:
+        return
     # The copies and the oracle show pictures that are targets as well: each is seen once.
     pictures, (targets, *places) = distinct(frozen.role("target"), *outputs.values())
     for network in instruments.features:

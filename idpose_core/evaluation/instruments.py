@@ -56,6 +56,7 @@ def load_instruments(
     asked: Sequence[str] | None = None,
     pose_data: str | None = None,
     training_steps: int | None = None,
+    seed: int = 0,
     device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Instruments, dict[str, str]]:
@@ -72,6 +73,7 @@ def load_instruments(
             split the pose scores are learned; the names of the scores then end in it. None for
             the set's own dataset, which then has to know its azimuths.
         training_steps: Of judges and scores; None for their own numbers.
+        seed: Of the swap score's pictures.
         device: Where judges and scores are trained and measure.
         say: Told what is going on.
 
@@ -103,7 +105,7 @@ def load_instruments(
                     f"{name} cannot be measured: the set has pictures of unknown azimuth{remedy}"
                 )
             if name == "swap-score":
-                pose_grid(frozen.views)
+                pose_grid(frozen.views, seed=seed)
             if name in _WEIGHTS:
                 paths[name] = find(_WEIGHTS[name])
     steps = training_steps

@@ -12,7 +12,8 @@ objects has the width of Student's t (Hesterberg, "What teachers should know abo
 Of what is either so or not, draws say nothing where nearly all agree: a share has the exact
 binomial interval of as many samples as its variance is worth (Korn and Graubard, "Confidence
 intervals for proportions with small expected number of positive counts estimated from survey
-data", Survey Methodology 1998). What is no mean over rows is measured without one object after the
+data", Survey Methodology 1998), and at least that of as many samples as there are objects, all of
+which agree. What is no mean over rows is measured without one object after the
 other: the jackknife. Methods are compared by their differences on the same rows.
 """
 
@@ -191,12 +192,12 @@ def _drawn(
 def _share(
     share: float, variance: float, units: int, rows: int, confidence: float
 ) -> tuple[float, float]:
-    """Korn and Graubard's interval of a share.
+    """Korn and Graubard's interval of a share, never closer to 0 or 1 than its objects can tell.
 
     Args:
         share: In [0, 1].
         variance: Of the draws' shares.
-        units: Objects. Where all rows agree, as many samples as there are objects.
+        units: Objects; where all rows agree, they are the samples.
         rows: More samples than this there are never.
         confidence: Share of the intervals that should cover the truth.
     """
@@ -209,4 +210,6 @@ def _share(
     hits = samples * share
     low = float(beta.ppf(tail, hits, samples - hits + 1)) if share > 0 else 0.0
     high = float(beta.ppf(1 - tail, hits + 1, samples - hits)) if share < 1 else 1.0
-    return low, high
+    # So many objects cannot tell that there are none of which all rows are otherwise.
+    rare = 1 - tail ** (1 / units)
+    return min(low, 1 - rare), max(high, rare)

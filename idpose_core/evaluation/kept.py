@@ -29,7 +29,7 @@ from idpose_core.evaluation.judges import (
     train_azimuth_judge,
     train_identity_judge,
 )
-from idpose_core.evaluation.pictures import at_size
+from idpose_core.evaluation.pictures import at_size, full_precision
 from idpose_core.evaluation.scores import ScoreNetwork, ScoreTraining, TripletRule, train_score
 from idpose_core.evaluation.views import LabelledViews, alternate_azimuths
 from storage.digests import digest
@@ -181,7 +181,8 @@ def _kept(
     store: Store, parts: list[Any], device: str, train: Callable[[], nn.Module]
 ) -> dict[str, Tensor]:
     def trained() -> bytes:
-        state = train().state_dict()
+        with full_precision():
+            state = train().state_dict()
         return save({name: value.detach().cpu().contiguous() for name, value in state.items()})
 
     kind = torch.device(device).type

@@ -132,9 +132,9 @@ def from_csv(data: bytes) -> list[Review]:
         text = data.decode("utf-16" if data[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DatasetError("the review file is not UTF-8: save it as 'CSV UTF-8'") from error
-    head = text.partition("\n")[0]
-    delimiter = max(",;\t", key=head.count)
-    rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+    lines = text.splitlines()
+    delimiter = max(",;\t", key=lines[0].count) if lines else ","
+    rows = list(csv.DictReader(lines, delimiter=delimiter))
     missing = {*_FIELDS, *_NUMBERED} - set(rows[0] if rows else [])
     if missing:
         raise DatasetError(f"the review file has no rows or lacks the columns {sorted(missing)}")

@@ -368,7 +368,10 @@ def _named(stem: str, data: bytes) -> tuple[str, bytes]:
 
 
 def _read(store: Store, entry: Mapping[str, Any]) -> pa.Table:
-    remedy = "put back a copy of the set, or freeze it again in the same way"
+    remedy = (
+        "put back a copy of the set, or freeze it again in the same way and with the same version "
+        "of idpose"
+    )
     try:
         return from_parquet(read_checked(store, entry, remedy))
     except DatasetError as error:

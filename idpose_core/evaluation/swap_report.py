@@ -17,7 +17,7 @@ from idpose_core.evaluation.evaluate import CEILING
 from idpose_core.evaluation.generators import load_subject
 from idpose_core.evaluation.judges import AZIMUTH, IDENTITY, JudgeTraining
 from idpose_core.evaluation.kept import judges_of
-from idpose_core.evaluation.pictures import Pictures
+from idpose_core.evaluation.pictures import Pictures, full_precision
 from idpose_core.evaluation.results import Measurement, to_json
 from idpose_core.evaluation.swaps import (
     choose_swaps,
@@ -149,11 +149,12 @@ def main() -> None:
         ),
         device=asked.device,
     )
-    found = report_swaps(
-        store, {subject.method: subject.generator}, training, held_out, measurement,
-        size=subject.generator.config.size, device=asked.device, say=say,
-        azimuth=replace(AZIMUTH, steps=steps), identity=replace(IDENTITY, steps=steps),
-    )  # fmt: skip
+    with full_precision():
+        found = report_swaps(
+            store, {subject.method: subject.generator}, training, held_out, measurement,
+            size=subject.generator.config.size, device=asked.device, say=say,
+            azimuth=replace(AZIMUTH, steps=steps), identity=replace(IDENTITY, steps=steps),
+        )  # fmt: skip
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "swaps.json").write_text(to_json([*found.rows]), "utf-8")
     for method, sheet in found.sheets.items():

@@ -158,9 +158,18 @@ def test_two_triplets_that_share_an_object_give_no_kid(frozen: EvaluationSet) ->
     shared = np.flatnonzero((frozen.objects == one[0]).any(0))
     few = replace(frozen, rows=frozen.rows[:, shared], triplets=frozen.triplets.take(shared))
     means = Instruments(features=(FeatureNetwork("means", Means(), 3),))
-    rows = evaluate({"perfect": contender(perfect)}, few, means, OF_DATA).rows
+    said: list[str] = []
+    rows = evaluate({"perfect": contender(perfect)}, few, means, OF_DATA, say=said.append).rows
     assert "fd-means" in {row["metric"] for row in rows}
     assert "kid-means" not in {row["metric"] for row in rows}
+    assert "KID: left out, every two triplets share an object" in said
+
+
+def test_a_single_triplet_is_measured_as_far_as_it_can_be(frozen: EvaluationSet) -> None:
+    single = replace(frozen, rows=frozen.rows[:, :1], triplets=frozen.triplets.slice(0, 1))
+    means = Instruments(features=(FeatureNetwork("means", Means(), 3),))
+    rows = evaluate({"perfect": contender(perfect)}, single, means, OF_DATA).rows
+    assert {row["metric"] for row in rows} == {"pixel-l1"}
 
 
 def test_controls_alone(frozen: EvaluationSet) -> None:

@@ -111,6 +111,27 @@ def test_intervals_of_shares_cover_at_least_at_their_rate(
     assert covered / 300 >= 0.93
 
 
+def test_a_share_covers_where_few_objects_behave_otherwise() -> None:
+    """Of a hundred objects three hit half of the time, the others hardly ever."""
+    draws = np.random.default_rng(0)
+    covered = 0
+    for run in range(300):
+        rates = np.where(draws.random(42) < 0.03, 0.5, 0.001)
+        values = draws.random(42 * 60) < np.repeat(rates, 60)
+        found = estimate(values, np.repeat(np.arange(42), 60), resamples=300, seed=run)
+        assert found.low is not None and found.high is not None
+        covered += found.low <= 0.03 * 0.5 + 0.97 * 0.001 <= found.high
+    assert covered / 300 >= 0.93
+
+
+def test_one_hit_is_no_surer_than_none() -> None:
+    none = np.zeros(4200, bool)
+    one = none.copy()
+    one[7] = True
+    groups = np.repeat(np.arange(42), 100)
+    assert estimate(one, groups).high == pytest.approx(estimate(none, groups).high)
+
+
 def test_a_share_on_which_all_agree_has_the_interval_of_its_objects() -> None:
     none = estimate(np.zeros(600, bool), np.repeat(np.arange(30), 20))
     assert none.value == none.low == 0
@@ -127,6 +148,7 @@ def test_independent_rows_have_the_exact_binomial_interval() -> None:
     values = np.arange(200) < 30
     found = estimate(values, np.arange(200), resamples=20_000)
     exact = binomtest(30, 200).proportion_ci(0.95, "exact")
+    assert exact.high > 1 - 0.025 ** (1 / 200)
     assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=0.004)
 
 

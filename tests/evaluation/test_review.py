@@ -174,8 +174,9 @@ def test_a_file_of_other_data(tables: Tables) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_files_as_spreadsheets_save_them(tables: Tables, delimiter: str, encoding: str) -> None:
     reviews = propose(*tables, count=5)
-    text = to_csv(reviews).replace(",", delimiter).replace("\n", "\r\n")
-    assert from_csv(text.encode(encoding)) == reviews
+    for end in ("\n", "\r\n", "\r"):
+        text = to_csv(reviews).replace(",", delimiter).replace("\n", end)
+        assert from_csv(text.encode(encoding)) == reviews
 
 
 def test_what_spreadsheets_break_is_told(tables: Tables) -> None:
