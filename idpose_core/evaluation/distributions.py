@@ -53,8 +53,8 @@ def kernel_distance(generated: Features, real: Features, objects: Objects) -> Ja
         block *= counts
         for which, cells in enumerate((block, counts)):
             sums[which] += cells.sum()
-            with_row = shows[rows].T @ cells.sum(1)
-            parts[which] += with_row + cells.sum(0) @ shows - (shows[rows] * (cells @ shows)).sum(0)
+            # No pair that counts has an object on both sides.
+            parts[which] += shows[rows].T @ cells.sum(1) + cells.sum(0) @ shows
     if not sums[1]:
         return None
     rest = sums[:, None] - parts

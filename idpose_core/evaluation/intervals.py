@@ -13,8 +13,8 @@ Of what is either so or not, draws say nothing where nearly all agree: a share h
 binomial interval of as many samples as its variance is worth (Korn and Graubard, "Confidence
 intervals for proportions with small expected number of positive counts estimated from survey
 data", Survey Methodology 1998), and at least that of as many samples as there are objects, all of
-which agree. What is no mean over rows is measured without one object after the
-other: the jackknife. Methods are compared by their differences on the same rows.
+which agree. What is no mean over rows is measured without one object after the other: the
+jackknife. Methods are compared by their differences on the same rows.
 """
 
 from __future__ import annotations
