@@ -70,6 +70,18 @@ class Embedder(Protocol):
         """
         ...
 
+    def embed_and_read(
+        self, pictures: NDArray[np.uint8], masks: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.float16], NDArray[np.float32] | None]:
+        """The features, and what the embedder reads of each picture's direction.
+
+        Returns:
+            The features of :meth:`embed`, and float32 [N, 3]: a front score (1 = the front is
+            seen, -1 = the rear), cosine and sine of the azimuth (0 = front, 90 = the nose points
+            to the picture's left). An unsure reading is short. None where the embedder reads none.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Masking:
@@ -149,6 +161,12 @@ class PictureEmbedder:
                 mask = None if masks is None or self._masking is None else masks[index]
                 rows[index] = self._embed_one(picture, mask)
         return rows
+
+    def embed_and_read(
+        self, pictures: NDArray[np.uint8], masks: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.float16], NDArray[np.float32] | None]:
+        """See :class:`Embedder`: a picture's feature, and no reading of its direction."""
+        return self.embed(pictures, masks), None
 
     def _embed_one(
         self, picture: NDArray[np.uint8], mask: NDArray[np.bool_] | None

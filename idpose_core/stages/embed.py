@@ -37,10 +37,14 @@ class EmbedCrops(RowStage):
     azimuth_sha256: str | None = None
 
     name: ClassVar[str] = "embed"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     shard_rows: ClassVar[int] = 4
     columns: ClassVar[pa.Schema] = pa.schema(
-        [pa.field("crop_id", pa.string()), pa.field("feature", pa.binary())]
+        [
+            pa.field("crop_id", pa.string()),
+            pa.field("feature", pa.binary()),
+            pa.field("reading", pa.list_(pa.float32())),  # front, cosine, sine; null = not read
+        ]
     )
 
     def settings(self) -> Mapping[str, Any]:
@@ -80,10 +84,11 @@ class EmbedCrops(RowStage):
             by_crop = {mask["crop_id"]: mask["mask"] for mask in found}
             masks = np.stack([decode_png(by_crop[crop["crop_id"]]) > 0 for crop in crops])
         embedder = self._load()
-        features = embedder.embed(pictures, masks).astype("<f2")
+        features, readings = embedder.embed_and_read(pictures, masks)
+        read = [None] * len(crops) if readings is None else readings.tolist()
         return [
-            {"crop_id": crop["crop_id"], "feature": feature.tobytes()}
-            for crop, feature in zip(crops, features, strict=True)
+            {"crop_id": crop["crop_id"], "feature": feature.tobytes(), "reading": reading}
+            for crop, feature, reading in zip(crops, features.astype("<f2"), read, strict=True)
         ]
 
 
