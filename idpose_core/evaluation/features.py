@@ -1,8 +1,9 @@
 """Features of whole pictures, over which sets of pictures are compared.
 
 ``inception`` is pytorch-fid's network (its weights, its patched blocks) with pytorch-fid's
-preprocessing; ``efficientnet-lite0`` a stand-in for machines without those weights, never reported
-under the name of FID.
+preprocessing; ``efficientnet-lite2`` a stand-in for machines without those weights, never reported
+under the name of FID. It was ``efficientnet-lite0`` until that network became one that retrieves
+(docs/decisions/evaluation.md).
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from idpose_core.evaluation.pictures import Pictures
-from idpose_core.pose.rotnet import IMAGENET_MEAN, IMAGENET_STD
 from idpose_core.weights.tensors import read_tensors
 
-FEATURE_NETWORKS = ("inception", "efficientnet-lite0")
+FEATURE_NETWORKS = ("inception", "efficientnet-lite2")
 Features = NDArray[np.float64]
 
 
@@ -54,7 +54,7 @@ def load_features(name: str, weights: Path) -> FeatureNetwork:
 
     Args:
         name: Of ``FEATURE_NETWORKS``.
-        weights: As ``find_weights`` gives them (``inception-fid``, ``efficientnet-lite0``).
+        weights: As ``find_weights`` gives them (``inception-fid``, ``efficientnet-lite2``).
 
     Raises:
         ValueError: An unknown name; weights that are damaged or of another network.
@@ -65,7 +65,7 @@ def load_features(name: str, weights: Path) -> FeatureNetwork:
     try:
         if name == "inception":
             return FeatureNetwork(name, _Inception(tensors).eval(), 2048)
-        return FeatureNetwork(name, _EfficientNetLite0(tensors).eval(), 1280)
+        return FeatureNetwork(name, _EfficientNetLite2(tensors).eval(), 1280)
     except RuntimeError as error:
         cause = str(error).splitlines()[-1].strip()
         raise ValueError(f"{weights} does not hold the network of {name}: {cause}") from error
@@ -145,22 +145,22 @@ def _fold_batch_norms(network: nn.Module) -> None:
             module.bn = nn.Identity()
 
 
-class _EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0 up to its mean, at 224 with ImageNet's mean and deviation."""
+class _EfficientNetLite2(nn.Module):
+    """EfficientNet-Lite2 up to the mean that its classes are read from.
 
-    mean: Tensor
-    std: Tensor
+    Pictures as it was trained on them (tensorflow/tpu, models/official/efficientnet: main.py and
+    lite/efficientnet_lite_builder.py): to 260 x 260 bilinearly, not antialiased, then 127 taken
+    from their 0 to 255 and divided by 128. The package that converted it does not say this.
+    """
 
     def __init__(self, tensors: Mapping[str, Any]) -> None:
         super().__init__()
         from efficientnet_lite_pytorch import EfficientNet
 
-        self.network = EfficientNet.from_name("efficientnet-lite0")
+        self.network = EfficientNet.from_name("efficientnet-lite2")
         self.network.load_state_dict(dict(tensors))
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.interpolate(x, (224, 224), mode="bilinear", align_corners=False)
-        maps: Tensor = self.network.extract_features((x - self.mean) / self.std)
+        x = F.interpolate(x, (260, 260), mode="bilinear", align_corners=False, antialias=False)
+        maps: Tensor = self.network.extract_features((255 * x - 127) / 128)
         return maps.mean((2, 3))

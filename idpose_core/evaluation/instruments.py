@@ -38,7 +38,7 @@ INSTRUMENTS = (*LPIPS_NETWORKS, *FEATURE_NETWORKS, *SCORES, "judges", "swap-scor
 _POSE_SCORES = {name for name in SCORES if name.startswith("pose-")}
 _NEED_AZIMUTH = {*_POSE_SCORES, "judges", "swap-score"}
 _WEIGHTS = {
-    **LPIPS_NETWORKS, "inception": "inception-fid", "efficientnet-lite0": "efficientnet-lite0",
+    **LPIPS_NETWORKS, "inception": "inception-fid", "efficientnet-lite2": "efficientnet-lite2",
     "id-score-resnet50": "resnet50", "pose-score-resnet50": "resnet50",
 }  # fmt: skip
 

@@ -52,13 +52,16 @@ def network_of(metric: str) -> str | None:
     """
     if metric in LPIPS_NETWORKS:
         return LPIPS_NETWORKS[metric]
-    for features in ("inception", "efficientnet-lite0"):
+    # The stand-in was efficientnet-lite0 in evaluations that are kept.
+    for features in ("inception", "efficientnet-lite2", "efficientnet-lite0"):
         if features in metric:
             return features
     return None
 
 
 _WITHOUT_WEIGHTS = {"pixel-l1", "grey-pixels", "silhouette", "random-alexnet"}
+EMBEDDER_NETWORKS: Mapping[str, tuple[str, ...]] = {"car-view": ("efficientnet-lite0",)}
+"""The networks behind an embedder whose kind is not itself the name of its only network."""
 
 
 def networks_used(
@@ -76,7 +79,9 @@ def networks_used(
     embedder, perceptual = dataset_config.get("embedder"), model_config.get("perceptual")
     retrieval, loss = [], []
     if isinstance(embedder, Mapping):
-        retrieval = [embedder.get("kind"), "car-azimuth" if embedder.get("reads_azimuth") else None]
+        kind = embedder.get("kind")
+        retrieval = [*EMBEDDER_NETWORKS.get(str(kind), (kind,))]
+        retrieval += ["car-azimuth"] if embedder.get("reads_azimuth") else []
     if isinstance(perceptual, Mapping):
         loss = [perceptual.get("kind")]
     found = {

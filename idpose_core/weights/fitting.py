@@ -32,15 +32,8 @@ _ST_VGG16_CONVOLUTIONS = {
 _ST_VGG16_BLURS = {"slice2.5": 64, "slice3.11": 128, "slice4.19": 256, "slice5.27": 512}
 _LPIPS_HEADS = (64, 128, 256, 512, 512)
 
-# Landmarks of EfficientNet-Lite0: stem, first and last block, head. The architecture itself is
-# not part of idpose.
-_LITE0_LANDMARKS = {
-    "_conv_stem.weight": (32, 3, 3, 3),
-    "_blocks.0._depthwise_conv.weight": (32, 1, 3, 3),
-    "_blocks.15._project_conv.weight": (320, 1152, 1, 1),
-    "_conv_head.weight": (1280, 320, 1, 1),
-    "_fc.weight": (1000, 1280),
-}
+# Last block of each EfficientNet-Lite: its number, and the channels into and out of its projection.
+_LITE_LAST_BLOCKS = {"efficientnet-lite0": (15, 1152, 320), "efficientnet-lite2": (20, 1248, 352)}
 _FID_LANDMARKS = {
     "Conv2d_1a_3x3.conv.weight": (32, 3, 3, 3),
     "Mixed_5b.branch_pool.conv.weight": (32, 192, 1, 1),
@@ -89,6 +82,18 @@ def _check_module(build: Callable[[], nn.Module]) -> Callable[[Mapping[str, Any]
         )
 
     return check
+
+
+def _check_lite(last: int, inside: int, outputs: int) -> Callable[[Mapping[str, Any]], None]:
+    """Landmarks: stem, first and last block, head. The architecture is not part of idpose."""
+    landmarks = {
+        "_conv_stem.weight": (32, 3, 3, 3),
+        "_blocks.0._depthwise_conv.weight": (32, 1, 3, 3),
+        f"_blocks.{last}._project_conv.weight": (outputs, inside, 1, 1),
+        "_conv_head.weight": (1280, outputs, 1, 1),
+        "_fc.weight": (1000, 1280),
+    }
+    return lambda tensors: _check_shapes(tensors, landmarks)
 
 
 def _check_rotnet(tensors: Mapping[str, Any]) -> None:
@@ -147,7 +152,7 @@ _CHECKS: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "ImageNet_RotNet_AlexNet": _check_rotnet,
     "st-alex": convert_published,
     "st-vgg16": _check_st_vgg16,
-    "efficientnet-lite0": lambda tensors: _check_shapes(tensors, _LITE0_LANDMARKS),
+    **{name: _check_lite(*last) for name, last in _LITE_LAST_BLOCKS.items()},
     "fasterrcnn_resnet50_fpn_v2": _check_module(_faster_rcnn),
     "faster_rcnn_R_50_FPN_3x": lambda tensors: _check_shapes(tensors, _R50_FPN_LANDMARKS),
     "inception-fid": lambda tensors: _check_shapes(tensors, _FID_LANDMARKS),

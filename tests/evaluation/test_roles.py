@@ -23,6 +23,8 @@ def test_different_networks_are_fine_and_one_role_may_use_one_twice() -> None:
         ("lpips-alex-v0.1", "alexnet"),
         ("fid-inception-5k", "inception"),
         ("kid-inception-5000", "inception"),
+        ("fd-efficientnet-lite2", "efficientnet-lite2"),
+        ("precision-efficientnet-lite2-k3", "efficientnet-lite2"),
         ("fd-efficientnet-lite0", "efficientnet-lite0"),
         ("id-score-small", None),
         ("azimuth-hit", None),
@@ -48,6 +50,14 @@ def test_what_reads_azimuths_belongs_to_the_retrieval() -> None:
     for kind, others in (("st-alex", ["st-alex"]), ("silhouette", [])):
         config = {"embedder": {"kind": kind, "reads_azimuth": True}}
         assert networks_used(config, {}) == {"retrieval": [*others, "car-azimuth"]}
+
+
+def test_what_chose_the_pairs_by_views_of_cars_is_not_what_measures_sets() -> None:
+    used = networks_used({"embedder": {"kind": "car-view"}}, {})
+    assert used == {"retrieval": ["efficientnet-lite0"]}
+    check_roles({**used, "metric": [str(network_of("fd-efficientnet-lite2"))]})
+    with pytest.raises(RoleError, match="efficientnet-lite0 serves as retrieval and as metric"):
+        check_roles({**used, "metric": [str(network_of("fd-efficientnet-lite0"))]})
 
 
 def test_a_dataset_that_is_gone_may_have_used_any_network() -> None:

@@ -6,8 +6,12 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
+import torch
+from efficientnet_lite_pytorch import EfficientNet
+from safetensors.torch import save_file
 
 from flows.evaluate import evaluate_model, freeze
 from flows.train import train_dataset
@@ -17,9 +21,11 @@ from idpose_core.evaluation.roles import RoleError
 from idpose_core.evaluation.sets import freeze_set
 from idpose_core.evaluation.truth import truth_triplets
 from idpose_core.models.generator import Generator, GeneratorConfig
+from idpose_core.pose.rotnet import initialise
 from idpose_core.training.config import resolve
 from idpose_core.training.published import ModelError, promote, publish_model
 from idpose_core.training.runs import describe_run, open_run
+from idpose_core.weights import import_weights
 from storage.datasets import Draft, commit, read_manifest, read_table
 from storage.errors import DatasetError
 from storage.objects import Store
@@ -315,3 +321,20 @@ def test_a_reviewed_set_is_not_measured_with_the_network_that_proposed_it(tmp_pa
         evaluate_model(str(tmp_path), "controls", evaluation_set="seen", **asked)  # type: ignore[arg-type]
     with pytest.raises(EvaluationError, match="weights fetch st-alex"):  # its role is no hindrance
         evaluate_model(str(tmp_path), "controls", evaluation_set="true", **asked)  # type: ignore[arg-type]
+
+
+def test_pairs_that_views_of_cars_chose_are_measured_by_another_network(tmp_path: Path) -> None:
+    store, dataset = world(tmp_path, embedder="car-view")
+    network = EfficientNet.from_name("efficientnet-lite2")
+    initialise(network, torch.Generator().manual_seed(0))
+    save_file(network.state_dict(), tmp_path / "lite2.safetensors")
+    import_weights(tmp_path / "lite2.safetensors", "efficientnet-lite2", tmp_path)
+    found = evaluate_model(
+        str(tmp_path), publish(store, dataset), metrics=["efficientnet-lite2"], triplets=6,
+        device="cpu", say=lambda _: None,
+    )  # fmt: skip
+    assert found.left_out == {}
+    values = {row["metric"]: row["value"] for row in found.rows if row["method"] == "copy-pose"}
+    names = ("fd-{}", "precision-{}-k3", "recall-{}-k3")
+    measured = [values[name.format("efficientnet-lite2")] for name in names]
+    assert np.isfinite(measured).all() and measured[0] > 0

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import save_file
 
 from idpose_core.pose.rotnet import random_rotnet
@@ -212,6 +213,9 @@ def test_import_refuses_other_networks_damage_and_code(tmp_path: Path) -> None:
     torch.save(random_rotnet(0).state_dict(), tmp_path / "rotnet.pth")
     torch.save(random_rotnet(0, width=0.5).state_dict(), tmp_path / "narrow.pth")
     torch.save({"w": print}, tmp_path / "code.pth")
+    for lite in ("lite0", "lite2"):
+        network = EfficientNet.from_name(f"efficientnet-{lite}")
+        torch.save(network.state_dict(), tmp_path / f"{lite}.pth")
     (tmp_path / "cut.pth").write_bytes((tmp_path / "rotnet.pth").read_bytes()[:5000])
     (tmp_path / "cut.safetensors").write_bytes(b"\x10")
     (tmp_path / "not.onnx").write_bytes(b"nothing")
@@ -221,6 +225,8 @@ def test_import_refuses_other_networks_damage_and_code(tmp_path: Path) -> None:
         ("rotnet.pth", "vgg19", "missing"),
         ("rotnet.pth", "fasterrcnn_resnet50_fpn_v2", "missing"),
         ("rotnet.pth", "efficientnet-lite0", "missing"),
+        ("lite0.pth", "efficientnet-lite2", r"_blocks\.20\._project_conv\.weight is missing"),
+        ("lite2.pth", "efficientnet-lite0", r"_blocks\.15\._project_conv\.weight is \(208, 720"),
         ("rotnet.pth", "faster_rcnn_R_50_FPN_3x", "missing"),
         ("rotnet.pth", "st-vgg16", "missing"),
         ("narrow.pth", "ImageNet_RotNet_AlexNet", "width 0.5"),
