@@ -40,6 +40,7 @@ _OPTIONAL = {
     "torchcodec": "pip install 'idpose[torchcodec]', and FFmpeg's shared libraries",
     "onnxruntime": "pip install 'idpose[yolox]'",
     "detectron2": "build its main branch from source (FORCE_CUDA=0)",
+    "timm": "pip install 'idpose[dinov2]'",
     "datasets": "pip install 'idpose[export]'",
     "yt_dlp": "pip install 'idpose[youtube]'; update it often",
 }

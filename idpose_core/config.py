@@ -168,7 +168,9 @@ class ImageConfig(Section):
 class EmbedderConfig(Section):
     """The pose feature."""
 
-    kind: Literal["rotnet", "st-alex", "random-alexnet", "grey-pixels", "silhouette"] = "st-alex"
+    kind: Literal["rotnet", "st-alex", "dinov2", "random-alexnet", "grey-pixels", "silhouette"] = (
+        "st-alex"
+    )
     weights: str | None = Field(
         None, description="File or name of `idpose weights list`; null = by kind"
     )

@@ -28,6 +28,7 @@ OPTIONAL = (
     "drjit",
     "mitsuba",
     "onnxruntime",
+    "timm",
     "torchcodec",
     "yt_dlp",
 )

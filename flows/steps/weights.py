@@ -16,6 +16,7 @@ _NETWORKS = {
     "yolox": "yolox-nano",
     "rotnet": "ImageNet_RotNet_AlexNet",
     "st-alex": "st-alex",
+    "dinov2": "dinov2_vits14",
     "st-vgg16": "st-vgg16",
     "vgg19": "vgg19",
     "azimuth": "car-azimuth",

@@ -11,7 +11,7 @@ Outlines tell front from rear badly: the reading of a network that was taught th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, get_args
@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from idpose_core.instances.arrays import single_thread
 from idpose_core.pose.alignment import align, grey_out
 from idpose_core.pose.azimuth import azimuth_trunk
+from idpose_core.pose.dinov2 import DEFAULT_BLOCK, dinov2_trunk
 from idpose_core.pose.trunks import (
     GREY_PIXELS_SIDE,
     Trunk,
@@ -33,7 +34,7 @@ from idpose_core.pose.trunks import (
     shift_tolerant_trunk,
 )
 
-EmbedderKind = Literal["rotnet", "st-alex", "random-alexnet", "grey-pixels", "silhouette"]
+EmbedderKind = Literal["rotnet", "st-alex", "dinov2", "random-alexnet", "grey-pixels", "silhouette"]
 GRID = 13  # cells on a side of AlexNet's conv4; the silhouette is kept on the same grid
 AZIMUTH_WEIGHT = 2.0
 """Of the reading of azimuths, where the network's feature and the silhouette have 1."""
@@ -223,7 +224,7 @@ def load_embedder(
     masked: bool = True,
     silhouette: bool = True,
     device: str = "cpu",
-    layer: str = "conv4",
+    layer: str | None = None,
     masking: Masking | None = None,
     normalise_cells: bool | None = None,
     seed: int = 0,
@@ -235,16 +236,18 @@ def load_embedder(
 
     Args:
         kind: ``rotnet`` (the paper's, see ``rotnet.py``, published weights or one's own of
-            ``pretext.train_rotnet``), ``st-alex`` (a stand-in, see ``shift_tolerant.py``), or a
-            control: ``random-alexnet`` (RotNet's architecture, seeded weights), ``grey-pixels``
-            (32 x 32), ``silhouette`` (the mask alone).
-        weights: Local file, for the first two kinds only.
+            ``pretext.train_rotnet``), ``st-alex`` (a stand-in, see ``shift_tolerant.py``),
+            ``dinov2`` (see ``dinov2.py``; needs timm), or a control: ``random-alexnet`` (RotNet's
+            architecture, seeded weights), ``grey-pixels`` (32 x 32), ``silhouette`` (the mask
+            alone).
+        weights: Local file, for the first three kinds only.
         image_size: Side of the pictures in pixels.
         masked: Whether the background is masked out; then ``embed`` needs masks.
         silhouette: Whether the mask itself, on a 13 x 13 grid, is set beside the feature with the
             same weight; implied by the kind ``silhouette``. Needs ``masked``.
         device: Torch device of the network.
-        layer: ``conv1`` to ``conv5`` of the network, pooled to 13 x 13 cells where it has more.
+        layer: ``conv1`` to ``conv5`` of the network, pooled to 13 x 13 cells where it has more;
+            ``block1`` to ``block12`` of ``dinov2``. None = ``conv4``, of ``dinov2`` ``block9``.
         masking: Which steps of the masking are on; None = all of them.
         normalise_cells: Whether each cell's channels are scaled to length 1, so that a few strong
             cells do not decide; None = where ``masked``.
@@ -253,6 +256,7 @@ def load_embedder(
             set beside the feature with ``AZIMUTH_WEIGHT``; None = without. Needs ``masked``.
 
     Raises:
+        ImportError: The optional package of this kind is not installed.
         ValueError: An unknown kind or layer, weights missing, unreadable or of another network,
             weights for a kind that has none, or options that contradict each other.
     """
@@ -260,6 +264,7 @@ def load_embedder(
         raise ValueError(f"unknown embedder {kind!r}: choose from {list(get_args(EmbedderKind))}")
     if masking is not None and not masked:
         raise ValueError("masking is given, but masked is off")
+    layer = layer or (DEFAULT_BLOCK if kind == "dinov2" else "conv4")
     return PictureEmbedder(
         name=kind if kind in ("grey-pixels", "silhouette") else f"{kind}/{layer}",
         trunk=_trunk(kind, weights, layer=layer, device=device, seed=seed),
@@ -271,17 +276,23 @@ def load_embedder(
     )
 
 
+_NETWORKS: dict[str, tuple[str, Callable[..., Trunk]]] = {
+    "rotnet": ("ImageNet_RotNet_AlexNet", rotnet_trunk),
+    "st-alex": ("st-alex", shift_tolerant_trunk),
+    "dinov2": ("dinov2_vits14", dinov2_trunk),
+}
+
+
 def _trunk(
     kind: EmbedderKind, weights: Path | None, *, layer: str, device: str, seed: int
 ) -> Trunk | None:
-    if kind in ("rotnet", "st-alex"):
+    if kind in _NETWORKS:
+        network, load = _NETWORKS[kind]
         if weights is None:
-            network = "ImageNet_RotNet_AlexNet" if kind == "rotnet" else "st-alex"
             raise ValueError(
                 f"the embedder {kind} needs weights: `idpose weights fetch {network}` or "
                 f"`idpose weights import {network} PATH`"
             )
-        load = rotnet_trunk if kind == "rotnet" else shift_tolerant_trunk
         return load(weights, layer=layer, grid=GRID, device=device)
     if weights is not None:
         raise ValueError(f"the embedder {kind} has no weights, yet {weights} is given")

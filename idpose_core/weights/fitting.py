@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from idpose_core.pose import dinov2
 from idpose_core.pose.rotnet import convert_checkpoint, width_of
 from idpose_core.pose.shift_tolerant import convert_published
 from idpose_core.weights.tensors import read_tensors
@@ -84,6 +85,15 @@ def _check_module(build: Callable[[], nn.Module]) -> Callable[[Mapping[str, Any]
     return check
 
 
+def _check_dinov2(registers: bool) -> Callable[[Mapping[str, Any]], None]:
+    def check(tensors: Mapping[str, Any]) -> None:
+        _, found = dinov2.convert_published(tensors)
+        if found != registers:
+            raise ValueError(f"DINOv2's ViT-S/14 {'with' if found else 'without'} registers")
+
+    return check
+
+
 def _check_lite(last: int, inside: int, outputs: int) -> Callable[[Mapping[str, Any]], None]:
     """Landmarks: stem, first and last block, head. The architecture is not part of idpose."""
     landmarks = {
@@ -152,6 +162,8 @@ _CHECKS: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "ImageNet_RotNet_AlexNet": _check_rotnet,
     "st-alex": convert_published,
     "st-vgg16": _check_st_vgg16,
+    "dinov2_vits14": _check_dinov2(registers=False),
+    "dinov2_vits14_reg4": _check_dinov2(registers=True),
     **{name: _check_lite(*last) for name, last in _LITE_LAST_BLOCKS.items()},
     "fasterrcnn_resnet50_fpn_v2": _check_module(_faster_rcnn),
     "faster_rcnn_R_50_FPN_3x": lambda tensors: _check_shapes(tensors, _R50_FPN_LANDMARKS),

@@ -97,6 +97,15 @@ _NETWORKS = (
         sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
         size=24_666_229,
     ),
+    *(
+        PretrainedNetwork(
+            name=name,
+            purpose="pose feature (embedder.kind=dinov2)",
+            licence="Apache-2.0",
+            url=f"https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/{name}_pretrain.pth",
+        )
+        for name in ("dinov2_vits14", "dinov2_vits14_reg4")
+    ),
     PretrainedNetwork(
         name="fasterrcnn_resnet50_fpn_v2",
         purpose="detector, COCO (detector.kind=torchvision)",
