@@ -6,9 +6,21 @@ from typing import Any
 
 import pytest
 
+from flows.configs import find_config
 from idpose_core.config import ConfigError, load_config, parse_override
 
 DEEP = "[" * 20_000
+
+
+def test_the_papers_own_rules() -> None:
+    """Sections 3.2 and 4, whatever the defaults become."""
+    config = find_config("paper", {})
+    embedder, triplets = config.embedder, config.triplets
+    assert (config.detector.kind, config.detector.threshold) == ("torchvision", 0.9)
+    assert (embedder.kind, embedder.weights, embedder.azimuth) == ("rotnet", None, None)
+    assert (embedder.masks, embedder.silhouette) == ("none", False)
+    assert (triplets.top_k, triplets.window_ms, triplets.min_similarity) == (1, 0, None)
+    assert not triplets.mutual and not triplets.exclude_diagonal
 
 
 @pytest.mark.parametrize(
