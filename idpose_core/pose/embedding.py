@@ -24,7 +24,15 @@ from torch.nn import functional as F
 from idpose_core.instances.arrays import single_thread
 from idpose_core.pose.alignment import align, grey_out
 from idpose_core.pose.azimuth import azimuth_trunk
+from idpose_core.pose.car_view import CarViewEmbedder
 from idpose_core.pose.dinov2 import DEFAULT_BLOCK, dinov2_trunk
+from idpose_core.pose.turning import (
+    DIRECTIONS,
+    Floats,
+    Times,
+    clip_directions,
+    mean_readings,
+)
 from idpose_core.pose.trunks import (
     GREY_PIXELS_SIDE,
     Trunk,
@@ -34,7 +42,9 @@ from idpose_core.pose.trunks import (
     shift_tolerant_trunk,
 )
 
-EmbedderKind = Literal["rotnet", "st-alex", "dinov2", "random-alexnet", "grey-pixels", "silhouette"]
+EmbedderKind = Literal[
+    "car-view", "rotnet", "st-alex", "dinov2", "random-alexnet", "grey-pixels", "silhouette"
+]
 GRID = 13  # cells on a side of AlexNet's conv4; the silhouette is kept on the same grid
 AZIMUTH_WEIGHT = 2.0
 """Of the reading of azimuths, where the network's feature and the silhouette have 1."""
@@ -71,15 +81,24 @@ class Embedder(Protocol):
         """
         ...
 
-    def embed_and_read(
-        self, pictures: NDArray[np.uint8], masks: NDArray[np.bool_] | None
+    def embed_clip(
+        self,
+        pictures: NDArray[np.uint8],
+        masks: NDArray[np.bool_] | None,
+        timestamps_ms: Times,
     ) -> tuple[NDArray[np.float16], NDArray[np.float32] | None]:
-        """The features, and what the embedder reads of each picture's direction.
+        """The features of the pictures of one clip, whose directions are read together.
+
+        Args:
+            pictures: As in :meth:`embed`.
+            masks: As in :meth:`embed`.
+            timestamps_ms: int64 [N]; see ``turning.clip_directions``.
 
         Returns:
-            The features of :meth:`embed`, and float32 [N, 3]: a front score (1 = the front is
-            seen, -1 = the rear), cosine and sine of the azimuth (0 = front, 90 = the nose points
-            to the picture's left). An unsure reading is short. None where the embedder reads none.
+            The features, and float32 [N, 3]: front score (1 = the front is seen, -1 = the rear),
+            cosine and sine of the azimuth (0 = front, 90 = the nose points to the picture's left),
+            short where the direction is unsure. None where the embedder reads no directions; then
+            the features are those of :meth:`embed`.
         """
         ...
 
@@ -146,7 +165,6 @@ class PictureEmbedder:
         self._silhouette = silhouette
         self._normalise_cells = normalise_cells
 
-    @torch.inference_mode()
     def embed(
         self, pictures: NDArray[np.uint8], masks: NDArray[np.bool_] | None
     ) -> NDArray[np.float16]:
@@ -155,45 +173,75 @@ class PictureEmbedder:
         One picture at a time: convolutions choose their algorithm by the batch's size, and with
         it the last bits of every row.
         """
+        looks, witnesses = self._look(pictures, masks)
+        directions = None
+        if witnesses is not None:
+            alone = np.zeros(1, np.int64)
+            told = [clip_directions(witness[None], alone)[0] for witness in witnesses]
+            directions = np.array(told).reshape(witnesses.shape)
+        return self._features(looks, directions)
+
+    def embed_clip(
+        self,
+        pictures: NDArray[np.uint8],
+        masks: NDArray[np.bool_] | None,
+        timestamps_ms: Times,
+    ) -> tuple[NDArray[np.float16], NDArray[np.float32] | None]:
+        """See :class:`Embedder`."""
+        looks, witnesses = self._look(pictures, masks)
+        if witnesses is None:
+            return self._features(looks, None), None
+        directions = clip_directions(witnesses, timestamps_ms)
+        return self._features(looks, directions), mean_readings(directions)
+
+    @torch.inference_mode()
+    def _look(
+        self, pictures: NDArray[np.uint8], masks: NDArray[np.bool_] | None
+    ) -> tuple[list[list[torch.Tensor]], Floats | None]:
+        """Of each picture the parts of its feature, and the log-likelihoods of its directions."""
         self._check(pictures, masks)
-        rows = np.empty((len(pictures), self.dimension), dtype=np.float16)
+        looks: list[list[torch.Tensor]] = []
+        witnesses: list[Floats] = []
         with single_thread("cpu"):
             for index, picture in enumerate(pictures):
-                mask = None if masks is None or self._masking is None else masks[index]
-                rows[index] = self._embed_one(picture, mask)
-        return rows
+                opacity = None
+                if masks is not None and self._masking is not None:
+                    opacity = masks[index].astype(np.float32)
+                    if self._masking.align:
+                        picture, opacity = align(picture, masks[index])
+                if self._azimuth is not None and opacity is not None:
+                    witnesses.append(_witness(self._azimuth, picture, opacity))
+                looks.append(self._parts(picture, opacity))
+        return looks, None if self._azimuth is None else np.array(witnesses).reshape(-1, DIRECTIONS)
 
-    def embed_and_read(
-        self, pictures: NDArray[np.uint8], masks: NDArray[np.bool_] | None
-    ) -> tuple[NDArray[np.float16], NDArray[np.float32] | None]:
-        """See :class:`Embedder`: a picture's feature, and no reading of its direction."""
-        return self.embed(pictures, masks), None
-
-    def _embed_one(
-        self, picture: NDArray[np.uint8], mask: NDArray[np.bool_] | None
-    ) -> NDArray[np.float16]:
-        opacity: NDArray[np.float32] | None = None
+    def _parts(
+        self, picture: NDArray[np.uint8], opacity: NDArray[np.float32] | None
+    ) -> list[torch.Tensor]:
         parts = []
-        if mask is not None and self._masking is not None:
-            opacity = mask.astype(np.float32)
-            if self._masking.align:
-                picture, opacity = align(picture, mask)
-            if self._azimuth is not None:
-                alpha = np.rint(255 * opacity).astype(np.uint8)
-                reading = self._azimuth(np.dstack([picture, alpha]))
-                parts.append(AZIMUTH_WEIGHT * _unit(reading))
-            if self._masking.grey_background:
-                picture = grey_out(picture, opacity)
+        masking = self._masking
+        if masking is not None and opacity is not None and masking.grey_background:
+            picture = grey_out(picture, opacity)
         if self._trunk is not None:
             grid = self._trunk(picture)
             if self._normalise_cells and grid.shape[0] > 1:
                 grid = F.normalize(grid, dim=0, eps=1e-6)
-            if opacity is not None and self._masking is not None and self._masking.weight_cells:
+            if masking is not None and opacity is not None and masking.weight_cells:
                 grid = grid * _cell_shares(opacity, grid.shape[-1])
             parts.append(_unit(grid))
         if self._silhouette and opacity is not None:
             parts.append(_unit(_cell_shares(opacity, GRID)))
-        return _unit(torch.cat(parts)).numpy().astype(np.float16)
+        return parts
+
+    def _features(
+        self, looks: list[list[torch.Tensor]], directions: Floats | None
+    ) -> NDArray[np.float16]:
+        rows = np.empty((len(looks), self.dimension), dtype=np.float16)
+        for index, parts in enumerate(looks):
+            told = []
+            if directions is not None:
+                told = [AZIMUTH_WEIGHT * torch.from_numpy(np.sqrt(directions[index])).float()]
+            rows[index] = _unit(torch.cat([*told, *parts])).numpy().astype(np.float16)
+        return rows
 
     def _check(self, pictures: NDArray[np.uint8], masks: NDArray[np.bool_] | None) -> None:
         size = self._image_size
@@ -235,12 +283,13 @@ def load_embedder(
     The paper's own feature is ``load_embedder("rotnet", path, masked=False, silhouette=False)``.
 
     Args:
-        kind: ``rotnet`` (the paper's, see ``rotnet.py``, published weights or one's own of
+        kind: ``car-view`` (vehicles, see ``car_view.py``; looks at no mask and has no layer),
+            ``rotnet`` (the paper's, see ``rotnet.py``, published weights or one's own of
             ``pretext.train_rotnet``), ``st-alex`` (a stand-in, see ``shift_tolerant.py``),
             ``dinov2`` (see ``dinov2.py``; needs timm), or a control: ``random-alexnet`` (RotNet's
             architecture, seeded weights), ``grey-pixels`` (32 x 32), ``silhouette`` (the mask
             alone).
-        weights: Local file, for the first three kinds only.
+        weights: Local file, for the first four kinds only; of EfficientNet-Lite0 for ``car-view``.
         image_size: Side of the pictures in pixels.
         masked: Whether the background is masked out; then ``embed`` needs masks.
         silhouette: Whether the mask itself, on a 13 x 13 grid, is set beside the feature with the
@@ -253,7 +302,8 @@ def load_embedder(
             cells do not decide; None = where ``masked``.
         seed: Of the random network.
         azimuth: File of a network that reads azimuths (``azimuth_training``), whose reading is
-            set beside the feature with ``AZIMUTH_WEIGHT``; None = without. Needs ``masked``.
+            set beside the feature with ``AZIMUTH_WEIGHT``; None = without. Needs ``masked``. Of
+            ``car-view``: its reader of views (``car_view_training``), which it needs.
 
     Raises:
         ImportError: The optional package of this kind is not installed.
@@ -264,6 +314,12 @@ def load_embedder(
         raise ValueError(f"unknown embedder {kind!r}: choose from {list(get_args(EmbedderKind))}")
     if masking is not None and not masked:
         raise ValueError("masking is given, but masked is off")
+    if kind == "car-view":
+        if weights is None or azimuth is None:
+            raise ValueError(
+                "the embedder car-view needs weights: `idpose weights fetch efficientnet-lite0`"
+            )
+        return CarViewEmbedder(weights, azimuth, image_size=image_size, device=device)
     layer = layer or (DEFAULT_BLOCK if kind == "dinov2" else "conv4")
     return PictureEmbedder(
         name=kind if kind in ("grey-pixels", "silhouette") else f"{kind}/{layer}",
@@ -301,6 +357,13 @@ def _trunk(
     if kind == "grey-pixels":
         return Trunk(grey_pixels, GREY_PIXELS_SIDE**2, None)
     return None
+
+
+def _witness(azimuth: Trunk, picture: NDArray[np.uint8], opacity: NDArray[np.float32]) -> Floats:
+    """Log-likelihoods [24] of the directions of an aligned picture."""
+    alpha = np.rint(255 * opacity).astype(np.uint8)
+    amplitudes = azimuth(np.dstack([picture, alpha])).flatten().double().numpy()
+    return np.asarray(2 * np.log(np.maximum(amplitudes, 1e-12)))
 
 
 def _cell_shares(opacity: NDArray[np.float32], cells: int) -> torch.Tensor:

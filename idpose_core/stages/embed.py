@@ -35,6 +35,7 @@ class EmbedCrops(RowStage):
     device: str
     azimuth_path: str | None = None
     azimuth_sha256: str | None = None
+    turning: bool = True  # whether a clip's crops are moments of one movement, not single views
 
     name: ClassVar[str] = "embed"
     version: ClassVar[int] = 2
@@ -49,7 +50,7 @@ class EmbedCrops(RowStage):
 
     def settings(self) -> Mapping[str, Any]:
         """The embedder and its options."""
-        chosen = ("kind", "masked", "silhouette", "image_size")
+        chosen = ("kind", "masked", "silhouette", "image_size", "turning")
         return {name: getattr(self, name) for name in chosen}
 
     def weights(self) -> Mapping[str, str]:
@@ -76,7 +77,7 @@ class EmbedCrops(RowStage):
         self, row: Mapping[str, Any], location: Mapping[str, Any]
     ) -> Sequence[Mapping[str, Any]]:
         """One row a crop; the feature is little-endian float16, of unit length."""
-        crops = read_located(location["crops"], ["crop_id", "image"])
+        crops = read_located(location["crops"], ["crop_id", "timestamp_ms", "image"])
         pictures = np.stack([decode_png(crop["image"]["bytes"]) for crop in crops])
         masks = None
         if self.masked:
@@ -84,7 +85,12 @@ class EmbedCrops(RowStage):
             by_crop = {mask["crop_id"]: mask["mask"] for mask in found}
             masks = np.stack([decode_png(by_crop[crop["crop_id"]]) > 0 for crop in crops])
         embedder = self._load()
-        features, readings = embedder.embed_and_read(pictures, masks)
+        readings = None
+        if self.turning:
+            times = np.array([crop["timestamp_ms"] for crop in crops], np.int64)
+            features, readings = embedder.embed_clip(pictures, masks, times)
+        else:
+            features = embedder.embed(pictures, masks)
         read = [None] * len(crops) if readings is None else readings.tolist()
         return [
             {"crop_id": crop["crop_id"], "feature": feature.tobytes(), "reading": reading}
