@@ -69,7 +69,8 @@ def vectors_of(azimuth: Float64, length: Float32) -> Float64:
     """(cosine, sine) times length, float64 [N, 2]; zeros where the azimuth is not known."""
     radians = np.radians(azimuth)
     both = np.stack([np.cos(radians), np.sin(radians)], axis=1) * length[:, None]
-    return np.nan_to_num(both, nan=0.0)
+    known: Float64 = np.nan_to_num(both, nan=0.0)
+    return known
 
 
 def beside_in_clip(
