@@ -72,7 +72,7 @@ MEASURES: dict[str, str] = {
 }
 
 LEFT_OUT: dict[str, str] = {
-    "no_neighbour": "no picture of another video is near enough to the target",
+    "no_neighbour": "no picture of another video and object can serve the target",
     "other_direction": "the pose picture is read as facing elsewhere than the target",
     "low_trust": "the pose picture is not trusted enough (triplets.min_trust)",
     "same_cluster": "both poses are of one cluster (triplets.exclude_diagonal)",

@@ -258,7 +258,7 @@ def _maps(triplets: pa.Table, statistics: Mapping[str, Any]) -> Iterator[dict[st
     second = _second(statistics)
     found = set(triplets["split"].to_pylist()) | set(pools)
     for split in sorted(found, key=lambda s: (s != "train", s)):
-        pool = _square(pools.get(split), triplets)
+        pool = _square(pools.get(split), triplets, second)
         drawn = pair_counts(triplets, split, len(pool), second)
         if not pool.any() and not drawn.any():
             continue
@@ -296,11 +296,11 @@ def _sampling(sampling: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]
     ]
 
 
-def _square(pool: Any, triplets: pa.Table) -> Counts:
+def _square(pool: Any, triplets: pa.Table, second: str) -> Counts:
     """The pool of a split; zeros of the size that the triplets need where it is not known."""
     if pool is not None:
         return np.asarray(pool, np.int64).reshape(len(pool), len(pool))
-    columns = (triplets[name].to_pylist() for name in ("id_cluster", "pose_cluster"))
+    columns = (triplets[name].to_pylist() for name in ("id_cluster", second))
     clusters = max((max(pair) for pair in zip(*columns, strict=True)), default=-1) + 1
     return np.zeros((clusters, clusters), np.int64)
 

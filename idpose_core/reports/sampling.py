@@ -46,7 +46,7 @@ def changes_in_words(changes: Mapping[str, int]) -> str:
         told.append(
             f"pose picture by truth within 45 degrees in {right:.1%}, opposite in {opposite:.1%}"
         )
-    if len(told) == 1:
+    if len(told) == 1 and changes["rows"]:
         told.append("no direction is known or read, so that changes of pose cannot be told")
     return "; ".join(told)
 
