@@ -91,7 +91,7 @@ def test_the_least_trust_keeps_just_the_trusted_pairs() -> None:
     least = trusts[len(trusts) // 2]
     other, higher = build("trusted", min_trust=round(least, 3))
     found = rows(other, higher, "triplets")
-    assert found and all(row["trust"] >= round(least, 3) for row in found)
+    assert found and all(row["trust"] >= np.float32(round(least, 3)) for row in found)
     sampling = read_manifest(other, higher)["statistics"]["sampling"]["train"]
     assert sampling["left_out"].get("low_trust", 0) > 0
     none = build("trusted", min_trust=1.0)
