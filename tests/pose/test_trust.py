@@ -195,3 +195,27 @@ def test_the_least_trust_of_a_row_keeps_just_its_pairs(found: list[tuple[float, 
         kept = trust >= np.float32(row["min_trust"])
         assert kept.sum() == row["pairs"] and row["coverage"] >= asked - 1e-9
         assert row["precision"] == pytest.approx(right[kept].mean())
+
+
+@given(st.integers(0, 10**6))
+def test_features_do_not_depend_on_the_order_of_the_crops(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count, width = 12, 4
+    readings = rng.normal(size=(count, 3)).astype(np.float32)
+    readings[rng.random(count) < 0.2] = np.nan
+    ids = np.asarray([f"{i:02d}" for i in range(count)])
+    clips, times = rng.integers(0, 4, count).astype(np.str_), rng.integers(0, 3, count) * 1000
+    indices = np.stack([rng.permutation(count)[:width] for _ in range(count)]).astype(np.int32)
+    similarity = -np.sort(-rng.random((count, width)), axis=1).astype(np.float32)
+    found = pair_features(
+        readings, steadiness(readings, ids, clips, times), Neighbours(indices, similarity), 3
+    )
+    mixed = rng.permutation(count)
+    place = np.argsort(mixed).astype(np.int32)
+    again = pair_features(
+        readings[mixed],
+        steadiness(readings[mixed], ids[mixed], clips[mixed], times[mixed]),
+        Neighbours(place[indices[mixed]], similarity[mixed]),
+        3,
+    )
+    np.testing.assert_array_equal(again, found[mixed])
