@@ -12,6 +12,7 @@ from typing import Any
 
 from idpose_core.reports.attrition import clips_beside_the_paper, steps
 from idpose_core.reports.gallery import dataset_page
+from idpose_core.reports.sampling import sampling_lines
 from storage.datasets import attrition, latest_observation, read_manifest, read_table, verify
 from storage.errors import DatasetError
 from storage.objects import Store
@@ -63,6 +64,7 @@ def summary(store: Store, dataset: str) -> dict[str, Any]:
         "crops_per_clip": statistics.get("crops_per_clip", {}),
         "cluster_sizes": statistics.get("cluster_sizes", {}),
         "balance": statistics.get("balance", {}),
+        "sampling": statistics.get("sampling", {}),  # versions made before it have none
         "problems": problems,
     }
 
@@ -95,6 +97,9 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
                 f" {balance['coverage']:.0%} of the pose pairs, a pose picture serves at most "
                 f"{balance['max_reuse']} rows, within {balance['exactness']} of the optimum"
             )
+    for split, sampling in found["sampling"].items():
+        if sampling["rows"] or sampling["left_out"]:
+            yield from (f"    {line}" for line in sampling_lines(split, sampling))
     for problem in found["problems"]:
         yield f"  DAMAGED: {problem}"
 

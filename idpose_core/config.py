@@ -217,7 +217,34 @@ class TripletsConfig(Section):
     )
     mutual: bool = Field(False, description="Only mutual nearest neighbours")
     min_similarity: float | None = Field(None, ge=-1, le=1)
-    exclude_diagonal: bool = Field(False, description="Leave out pairs within one pose cluster")
+    exclude_diagonal: bool = Field(
+        False, description="Leave out rows whose two balanced poses are of one cluster"
+    )
+    balance: Literal["target", "paper"] = Field(
+        "target",
+        description="What is balanced beside the pose of the ID picture: that of the target, with "
+        "which the pose picture must agree; or paper = that of the pose picture",
+    )
+    max_turn_deg: float = Field(
+        45,
+        gt=0,
+        le=180,
+        description="balance=target: largest angle between the directions read of target and pose "
+        "picture; where none is read, none is asked for",
+    )
+    clip_rows: int | None = Field(
+        16,
+        ge=1,
+        description="balance=target: a clip that shows v of the eight views gives at most so many "
+        "rows times v squared, and as many as it has where it shows all; null = no limit",
+    )
+    min_trust: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Least probability that a pose picture is right, for embedders that read "
+        "directions",
+    )
 
 
 class RunConfig(Section):
@@ -289,6 +316,11 @@ class BuildConfig(Section):
             full["embedder"]["reads_azimuth"] = True
         if not self.triplets.window_ms:  # versions made before there were windows stay the same
             del full["triplets"]["window_ms"]
+        if self.triplets.balance == "paper":  # so do those made before another balance
+            for key in ("balance", "max_turn_deg", "clip_rows"):
+                del full["triplets"][key]
+        if self.triplets.min_trust is None:
+            del full["triplets"]["min_trust"]
         for section, key in _NOT_CONTENT:
             del full[section][key]
         return full

@@ -34,7 +34,7 @@ from storage.objects import Store
 from storage.parquet import from_parquet, to_parquet
 from storage.reasons import Status
 from storage.results import find_result
-from storage.schemas import CONTENT_COLUMNS, SCHEMA_VERSION, TABLES
+from storage.schemas import ADDED_CONTENT, CONTENT_COLUMNS, SCHEMA_VERSION, TABLES
 from storage.tombstones import read_tombstones
 
 _ROWS_PER_FILE = 100_000
@@ -79,7 +79,7 @@ class Draft:
     def content_digest(self) -> str:
         """Digest of the rows that carry the dataset; failures stay out."""
         good = {name: _good_rows(name, table) for name, table in self.tables.items()}
-        return content_digest(good, CONTENT_COLUMNS)
+        return content_digest(good, {n: content_columns(n, table) for n, table in good.items()})
 
     @property
     def config_digest(self) -> str:
@@ -233,6 +233,17 @@ def source_licences(videos: pa.Table) -> dict[str, int]:
     good = videos.filter(pc.equal(videos["status"], "ok"))
     counts = pc.value_counts(pc.fill_null(good["licence"], "unknown")).to_pylist()
     return {entry["values"]: entry["counts"] for entry in sorted(counts, key=lambda e: e["values"])}
+
+
+def content_columns(name: str, table: pa.Table) -> tuple[str, ...]:
+    """The columns of a table that make its content: later additions only where they say something.
+
+    Args:
+        name: ``videos``, ``clips``, ``crops`` or ``triplets``.
+        table: Its rows; one of an older version may lack the additions.
+    """
+    added = (c for c in ADDED_CONTENT.get(name, ()) if c in table.column_names)
+    return (*CONTENT_COLUMNS[name], *(c for c in added if table[c].null_count < len(table)))
 
 
 def _versions(store: Store, name: str) -> list[str]:

@@ -71,6 +71,8 @@ CROPS = pa.schema(
         pa.field("pose_cluster", pa.int32()),
         pa.field("azimuth_deg", pa.float64()),  # null where unknown
         pa.field("elevation_deg", pa.float64()),  # null where unknown
+        pa.field("read_azimuth_deg", pa.float64()),  # as an embedder reads it; null where none does
+        pa.field("certainty", pa.float32()),  # length of that reading, about 0 to 1
         _required("picture_path", pa.string()),
         _required("picture_row", pa.int64()),
     ]
@@ -97,6 +99,8 @@ TRIPLETS = pa.schema(
         _required("id_cluster", pa.int32()),
         _required("pose_cluster", pa.int32()),
         _required("similarity", pa.float32()),
+        pa.field("target_cluster", pa.int32()),  # null in versions made before it
+        pa.field("trust", pa.float32()),  # probability of a right pose picture; null where unknown
     ]
 )
 
@@ -116,3 +120,7 @@ CONTENT_COLUMNS = {
         "pose_cluster", "similarity",
     ),
 }  # fmt: skip
+
+# Content too, and later additions: a column that says nothing stays out, so that versions made
+# before it, and versions of embedders that read no direction, keep their names.
+ADDED_CONTENT = {"crops": ("read_azimuth_deg",), "triplets": ("trust",)}

@@ -8,6 +8,7 @@ import pytest
 
 from flows.configs import find_config
 from idpose_core.config import ConfigError, load_config, parse_override
+from storage.digests import digest
 
 DEEP = "[" * 20_000
 
@@ -114,3 +115,16 @@ def test_versions_without_windows_keep_their_names() -> None:
     assert windowed.identity()["triplets"]["window_ms"] == 1000
     with pytest.raises(ConfigError, match="window_ms"):
         load_config("name: a", {"triplets.window_ms": -1})
+
+
+def test_versions_balanced_as_in_the_paper_keep_their_names() -> None:
+    """The digest is that of the configuration before there was another balance."""
+    paper = load_config("name: x", {"triplets.balance": "paper"})
+    assert digest(paper.identity()) == "4f94a5ab280a97006c48f3778bf4783b"
+    unused = {"triplets.balance": "paper", "triplets.clip_rows": 3, "triplets.max_turn_deg": 10}
+    assert load_config("name: x", unused).identity() == paper.identity()
+    now = load_config("name: x").identity()["triplets"]
+    assert (now["balance"], now["clip_rows"], now["max_turn_deg"]) == ("target", 16, 45)
+    assert "min_trust" not in now
+    trusted = load_config("name: x", {"triplets.min_trust": 0.5})
+    assert trusted.identity()["triplets"]["min_trust"] == 0.5

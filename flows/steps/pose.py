@@ -12,26 +12,34 @@ import pyarrow as pa
 from flows.steps.context import BuildError, Context
 from flows.steps.features import embed_stage
 from idpose_core.assembly.records import Clip, Video, what_became
-from idpose_core.assembly.retrieval import RETRIEVAL, Embedded, draw_triplets, retrieve
+from idpose_core.assembly.retrieval import RETRIEVAL, Embedded, retrieve
+from idpose_core.assembly.sampling import Sample, draw_triplets
 from idpose_core.assembly.splits import TRAIN
 from idpose_core.config import ConfigError
 from idpose_core.pose.space import PoseSpace, fit_pose_space
-from idpose_core.pose.triplets import Crops, Triplets
+from idpose_core.pose.triplets import BalanceRule
+from idpose_core.pose.trust import shipped_trust
 from storage.digests import digest
 from storage.parquet import from_parquet, to_parquet
 from storage.results import read_result, result
 from storage.shards import Outcome, read_rows
 
-VERSIONS = {"pose_space": 3, "retrieval": 3, "triplets": 1}
+VERSIONS = {"pose_space": 3, "retrieval": 4, "triplets": 2}
 _IN_MEMORY = 2 * 2**30  # features of more bytes than this are held in a temporary file
 
 
 def check_space(build: Context) -> None:
-    """See that the pose space that is asked for is there and of this embedder.
+    """See that what pose and trust are to be told by is there.
 
     Raises:
-        ConfigError: It is not.
+        ConfigError: The pose space that is asked for is not there or is of another embedder, or
+            a least trust is asked for without a model of trust.
     """
+    if build.config.triplets.min_trust is not None and shipped_trust() is None:
+        raise ConfigError(
+            "triplets.min_trust: this idpose brings no model of trust (pair-trust.json): leave "
+            "triplets.min_trust out"
+        )
     if build.config.pose.space != "fit":
         _given_space(build)
 
@@ -111,16 +119,16 @@ def neighbours(
     mine = [clip for clip in clips if clip.split == split and clip.crops]
     if not mine:
         return RETRIEVAL.empty_table()
-    triplets = build.config.triplets
+    triplets, trust = build.config.triplets, shipped_trust()
     known = sorted(
         (embedded[clip.clip_id].row_key, clip.identity) for clip in mine if clip.identity
     )
     settings = [space_id, triplets.top_k, triplets.mutual, triplets.min_similarity, known]
-    settings += [triplets.window_ms] if triplets.window_ms else []
+    settings += [triplets.window_ms, None if trust is None else digest(trust.to_json())]
     key = _key(build, "retrieval", mine, embedded, *settings)
 
     def search() -> bytes:
-        return to_parquet(retrieve(space, load_features(build, mine, embedded), triplets))
+        return to_parquet(retrieve(space, load_features(build, mine, embedded), triplets, trust))
 
     data, computed = result(build.store, "shards/retrieval", key, "parquet", search)
     build.progress.say(f"neighbours of {split} {'found' if computed else 'reused'}")
@@ -129,8 +137,12 @@ def neighbours(
 
 def triplets(
     build: Context, split: str, clips: Sequence[Clip], retrieval: pa.Table, clusters: int
-) -> tuple[Crops, Triplets]:
-    """Draw the balanced triplets of one split."""
+) -> dict[BalanceRule, Sample]:
+    """Draw the balanced triplets of one split by both rules of balance, to tell them apart.
+
+    Raises:
+        ConfigError: A least trust is asked for, and the embedder reads nothing that gives any.
+    """
     config = build.config
     build.stages["triplets"] = VERSIONS["triplets"]
     crops = sorted(
@@ -142,28 +154,52 @@ def triplets(
         ),
         key=lambda crop: str(crop["crop_id"]),
     )
-    wanted = config.triplets.train if split == TRAIN else config.triplets.test
-    return draw_triplets(
-        crops, retrieval, config.triplets, clusters=clusters, rows=wanted, seed=config.seed
-    )
+    unread = retrieval.num_rows and retrieval["trusts"].null_count == retrieval.num_rows
+    if config.triplets.min_trust is not None and unread:
+        raise ConfigError(
+            f"triplets.min_trust: embedder.kind={config.embedder.kind} reads no direction, so that "
+            "no pair has a probability of being right: take an embedder that reads directions, or "
+            "leave triplets.min_trust out"
+        )
+    rules: tuple[BalanceRule, ...] = ("target", "paper")
+    return {
+        rule: draw_triplets(
+            crops,
+            retrieval,
+            config.triplets.model_copy(update={"balance": rule}),
+            clusters=clusters,
+            rows=asked_rows(build, split),
+            seed=config.seed,
+        )
+        for rule in rules
+    }
+
+
+def asked_rows(build: Context, split: str) -> int | None:
+    """How many triplets the configuration asks for; None = what the pool gives."""
+    triplets = build.config.triplets
+    return triplets.train if split == TRAIN else triplets.test
 
 
 def load_features(
     build: Context, clips: Sequence[Clip], embedded: Mapping[str, Outcome]
 ) -> Embedded:
-    """The features of the clips' crops, sorted by crop id."""
+    """The features of the clips' crops, sorted by crop id, and what was read of directions."""
     clip_of = {crop["crop_id"]: clip for clip in clips for crop in clip.crops}
     time_of = {crop["crop_id"]: crop["timestamp_ms"] for clip in clips for crop in clip.crops}
     ids = sorted(clip_of)
     place = {crop_id: row for row, crop_id in enumerate(ids)}
     features: np.ndarray | None = None
+    readings = np.full((len(ids), 3), np.nan, np.float32)
     outcomes = [embedded[clip.clip_id] for clip in clips]
-    for _, rows in read_rows(build.store, outcomes, ["crop_id", "feature"]):
+    for _, rows in read_rows(build.store, outcomes, ["crop_id", "feature", "reading"]):
         for row in rows:
             feature = np.frombuffer(row["feature"], "<f2")
             if features is None:
                 features = _matrix(len(ids), len(feature))
             features[place[row["crop_id"]]] = feature
+            if row["reading"] is not None:
+                readings[place[row["crop_id"]]] = row["reading"]
     if features is None:
         raise BuildError("no crop was embedded")
     of = [clip_of[crop_id] for crop_id in ids]
@@ -174,6 +210,7 @@ def load_features(
         [clip.identity for clip in of],
         [time_of[crop_id] for crop_id in ids],
         features,
+        None if np.isnan(readings).all() else readings,
     )
 
 

@@ -1,22 +1,28 @@
-"""Clusters and neighbours of all crops as one small table, and the triplets drawn from it.
+"""Clusters, neighbours and directions of all crops as one small table.
 
 The table is kept apart from the pictures, so that another number of clusters rewrites none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from idpose_core.config import TripletsConfig
-from idpose_core.pose.neighbours import Neighbours, nearest_in_other_videos, window_rows
-from idpose_core.pose.space import Features, PoseSpace, assign, project
-from idpose_core.pose.triplets import Crops, Triplets, sample_triplets
+from idpose_core.pose.directions import azimuth_of
+from idpose_core.pose.neighbours import (
+    Neighbours,
+    narrow,
+    nearest_in_other_videos,
+    window_rows,
+)
+from idpose_core.pose.space import Features, Float32, PoseSpace, assign, project
+from idpose_core.pose.trust import CONTEXT, TrustModel, pair_features, steadiness
 
 RETRIEVAL = pa.schema(
     [
@@ -24,8 +30,14 @@ RETRIEVAL = pa.schema(
         pa.field("pose_cluster", pa.int32(), nullable=False),
         pa.field("neighbours", pa.list_(pa.string()), nullable=False),  # crop ids, nearest first
         pa.field("similarities", pa.list_(pa.float32()), nullable=False),
+        # Null where no direction is read. What is sampled by is rounded, since the last bits differ
+        # between processors, and published as it was sampled by.
+        pa.field("trusts", pa.list_(pa.float32())),  # of each neighbour: P(it faces as the crop)
+        pa.field("read_azimuth_deg", pa.float64()),
+        pa.field("certainty", pa.float32()),
     ]
 )
+_AZIMUTH_DECIMALS, _TRUST_DECIMALS = 1, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +47,8 @@ class Embedded:
     Attributes:
         identities: Which object each crop shows, None where unknown.
         timestamps: In milliseconds.
+        readings: Float32 [N, 3], see ``embedding.Embedder.embed_and_read``; NaN where nothing is
+            read. None where the embedder reads nothing.
     """
 
     crop_ids: Sequence[str]
@@ -43,26 +57,23 @@ class Embedded:
     identities: Sequence[str | None]
     timestamps: Sequence[int]
     features: Features
+    readings: Float32 | None = None
 
 
-def retrieve(space: PoseSpace, split: Embedded, triplets: TripletsConfig) -> pa.Table:
-    """Cluster and neighbours of every crop of a split, searched within that split only."""
+def retrieve(
+    space: PoseSpace, split: Embedded, triplets: TripletsConfig, trust: TrustModel | None = None
+) -> pa.Table:
+    """Cluster and neighbours of every crop of a split, searched within that split only.
+
+    Args:
+        space: Projection and clusters.
+        split: The crops.
+        triplets: The options of the search.
+        trust: Gives each neighbour a probability of facing as the crop does, where directions are
+            read.
+    """
     projected = project(space, split.features)
-    windows = None
-    if triplets.window_ms:
-        times = np.asarray(split.timestamps, np.int64)
-        windows = window_rows(split.clip_ids, times, triplets.window_ms)
-    found = nearest_in_other_videos(
-        split.features,
-        projected,
-        split.video_ids,
-        split.crop_ids,
-        top_k=triplets.top_k,
-        identities=split.identities,
-        min_similarity=triplets.min_similarity,
-        mutual=triplets.mutual,
-        windows=windows,
-    )
+    found = _search(split, projected, triplets, trust)
     ids = np.asarray(split.crop_ids, dtype=object)
     some = found.indices >= 0
     return pa.table(
@@ -75,50 +86,11 @@ def retrieve(space: PoseSpace, split: Embedded, triplets: TripletsConfig) -> pa.
             "similarities": [
                 row[keep].tolist() for row, keep in zip(found.similarity, some, strict=True)
             ],
+            "trusts": _trusts(found, some),
+            **_directions(split),
         },
         schema=RETRIEVAL,
     )
-
-
-def draw_triplets(
-    crops: Sequence[Mapping[str, Any]],
-    retrieval: pa.Table,
-    triplets: TripletsConfig,
-    *,
-    clusters: int,
-    rows: int | None,
-    seed: int,
-) -> tuple[Crops, Triplets]:
-    """Sample the triplets of one split (method: idpose_core/pose/triplets.py).
-
-    Args:
-        crops: Rows with crop_id, clip_id, video_id, timestamp_ms, sorted by crop_id.
-        retrieval: ``retrieve`` of the same crops, in the same order.
-        triplets: The sampling options.
-        clusters: M.
-        rows: Triplets wanted; None = what the pool gives at a good balance.
-        seed: Another seed gives another sample of the same balance.
-    """
-    ids = [crop["crop_id"] for crop in crops]
-    if ids != retrieval["crop_id"].to_pylist():
-        raise ValueError("the retrieval table is of other crops")
-    table = Crops(
-        crop_id=np.asarray(ids, dtype=np.str_),
-        clip_id=np.asarray([crop["clip_id"] for crop in crops], dtype=np.str_),
-        video_id=np.asarray([crop["video_id"] for crop in crops], dtype=np.str_),
-        timestamp_ms=np.asarray([crop["timestamp_ms"] for crop in crops], dtype=np.int64),
-        cluster=retrieval["pose_cluster"].to_numpy(),
-    )
-    sampled = sample_triplets(
-        table,
-        _neighbours(retrieval, triplets.top_k),
-        clusters=clusters,
-        rows=rows,
-        seed=seed,
-        min_gap_ms=triplets.min_gap_ms,
-        exclude_diagonal=triplets.exclude_diagonal,
-    )
-    return table, sampled
 
 
 def cluster_sizes(retrieval: pa.Table, clusters: int) -> list[int]:
@@ -129,14 +101,52 @@ def cluster_sizes(retrieval: pa.Table, clusters: int) -> list[int]:
     return [counted.get(cluster, 0) for cluster in range(clusters)]
 
 
-def _neighbours(retrieval: pa.Table, top_k: int) -> Neighbours:
-    place = {crop: row for row, crop in enumerate(retrieval["crop_id"].to_pylist())}
-    indices = np.full((len(place), top_k), -1, np.int32)
-    similarity = np.full((len(place), top_k), np.nan, np.float32)
-    rows = zip(
-        retrieval["neighbours"].to_pylist(), retrieval["similarities"].to_pylist(), strict=True
+def _search(
+    split: Embedded, projected: Float32, triplets: TripletsConfig, trust: TrustModel | None
+) -> Neighbours:
+    """The neighbours, with the trust in each where there is a model and something is read."""
+    times = np.asarray(split.timestamps, np.int64)
+    windows = None
+    if triplets.window_ms:
+        windows = window_rows(split.clip_ids, times, triplets.window_ms)
+    top_k = triplets.top_k
+    judged = split.readings is not None and trust is not None
+    found = nearest_in_other_videos(
+        split.features,
+        projected,
+        split.video_ids,
+        split.crop_ids,
+        top_k=max(top_k, CONTEXT) if judged else top_k,
+        identities=split.identities,
+        windows=windows,
     )
-    for row, (ids, cosines) in enumerate(rows):
-        indices[row, : len(ids)] = [place[crop] for crop in ids]
-        similarity[row, : len(ids)] = cosines
-    return Neighbours(indices, similarity)
+    if split.readings is not None and trust is not None:
+        steady = steadiness(split.readings, split.crop_ids, split.clip_ids, times)
+        chances = trust.probability(pair_features(split.readings, steady, found, top_k))
+        found = Neighbours(
+            found.indices[:, :top_k], found.similarity[:, :top_k], chances.round(_TRUST_DECIMALS)
+        )
+    return narrow(found, top_k, mutual=triplets.mutual, min_similarity=triplets.min_similarity)
+
+
+def _trusts(found: Neighbours, some: npt.NDArray[np.bool_]) -> list[list[float | None] | None]:
+    """For each crop the trust in each of its neighbours, None where it is not known."""
+    if found.trust is None:
+        return [None] * len(some)
+    return [
+        [None if np.isnan(value) else value for value in row[keep].tolist()]
+        for row, keep in zip(found.trust, some, strict=True)
+    ]
+
+
+def _directions(split: Embedded) -> dict[str, pa.Array]:
+    count = len(split.crop_ids)
+    readings = np.full((count, 3), np.nan) if split.readings is None else split.readings
+    # 360.0 is 0.0, and rounding may bring it about.
+    azimuth = azimuth_of(readings[:, 1:]).round(_AZIMUTH_DECIMALS) % 360.0
+    length = np.hypot(readings[:, 1], readings[:, 2]).round(_TRUST_DECIMALS)
+    none = np.isnan(azimuth)
+    return {
+        "read_azimuth_deg": pa.array(azimuth, pa.float64(), mask=none),
+        "certainty": pa.array(length.astype(np.float32), pa.float32(), mask=none),
+    }

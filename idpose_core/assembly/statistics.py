@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from idpose_core.config import VIEW_SETS
+from idpose_core.reports.sampling import sampling_lines
 from storage.datasets import attrition, source_licences
 
 
@@ -66,6 +67,10 @@ def dataset_card(
     for measure in balance.get("train", {}):
         cells = [_cell(balance.get(split, {}).get(measure)) for split in ("train", "test")]
         lines.append(f"| {measure} | {cells[0]} | {cells[1]} |")
+    told = [
+        f"- {line}" for of in statistics.get("sampling", {}).items() for line in sampling_lines(*of)
+    ]
+    lines += ["", "## Changes of pose", "", *told] if told else []
     return "\n".join(lines) + "\n"
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from idpose_core.assembly.records import Clip, Video
-from idpose_core.pose.triplets import Crops, Triplets
+from idpose_core.assembly.sampling import Sample
 from storage.schemas import CLIPS, CROPS, TRIPLETS, VIDEOS
 
 
@@ -66,25 +68,33 @@ def clips_table(clips: Sequence[Clip]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=CLIPS)
 
 
-def crops_table(clips: Sequence[Clip], clusters: Mapping[str, int], detector: str) -> pa.Table:
-    """One row for each crop, by crop id; ``detector`` where the crop does not say its own."""
+def crops_table(
+    clips: Sequence[Clip], poses: Mapping[str, Mapping[str, Any]], detector: str
+) -> pa.Table:
+    """One row for each crop, by crop id.
+
+    Args:
+        clips: The records.
+        poses: By crop id the pose cluster and what was read of its direction.
+        detector: Where the crop does not say its own.
+    """
     rows = []
     for clip in clips:
         for crop in clip.crops:
             known = {name: crop[name] for name in CROPS.names if name in crop}
             of_clip = {"clip_id": clip.clip_id, "video_id": clip.video_id, "split": clip.split}
-            cluster = clusters.get(crop["crop_id"])
-            rows.append({"detector": detector, **known, **of_clip, "pose_cluster": cluster})
+            pose = poses.get(crop["crop_id"], {})
+            rows.append({"detector": detector, **known, **of_clip, **pose})
     rows.sort(key=lambda row: str(row["crop_id"]))
     return pa.Table.from_pylist(rows, schema=CROPS)
 
 
-def triplets_table(sampled: Mapping[str, tuple[Crops, Triplets]], crops: pa.Table) -> pa.Table:
+def triplets_table(sampled: Mapping[str, Sample], crops: pa.Table) -> pa.Table:
     """One row for each triplet of each split."""
     by_id = {row["crop_id"]: row for row in crops.to_pylist()}
     rows = []
-    for split, (pool, triplets) in sorted(sampled.items()):
-        ids = pool.crop_id
+    for split, sample in sorted(sampled.items()):
+        triplets, ids = sample.triplets, sample.crops.crop_id
         for row in range(len(triplets)):
             identity, pose, target = (
                 by_id[str(ids[index[row]])]
@@ -107,6 +117,8 @@ def triplets_table(sampled: Mapping[str, tuple[Crops, Triplets]], crops: pa.Tabl
                     "id_cluster": identity["pose_cluster"],
                     "pose_cluster": pose["pose_cluster"],
                     "similarity": float(triplets.similarity[row]),
+                    "target_cluster": target["pose_cluster"],
+                    "trust": None if np.isnan(sample.trust[row]) else float(sample.trust[row]),
                 }
             )
     return pa.Table.from_pylist(rows, schema=TRIPLETS)

@@ -18,6 +18,8 @@ class TripletBatch(Protocol):
         mismatch: I_pose again with the jitter of ``id``, D_pair's real pair of two identities.
             Positives share their jitter, and D_pair would else learn to read jitter.
         clip: Index among the training clips of the clip of ``id`` and ``target``, int64 [B].
+        weight: How much each triplet counts in L1_dis, float [B], about 1 on average over the
+            training triplets; None = 1 each.
     """
 
     @property
@@ -30,6 +32,8 @@ class TripletBatch(Protocol):
     def mismatch(self) -> Tensor: ...  # noqa: D102
     @property
     def clip(self) -> Tensor: ...  # noqa: D102
+    @property
+    def weight(self) -> Tensor | None: ...  # noqa: D102
 
 
 def check_batch(batch: TripletBatch, *, size: int, clips: int) -> None:

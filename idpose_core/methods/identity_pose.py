@@ -274,7 +274,7 @@ class IdentityPose:
         """
         terms, kind = self.config.terms, self.config.discriminator.loss
         output = generated.output
-        parts = {"L1_dis": loss_dis1(self.perceptual, output, batch.target)}
+        parts = {"L1_dis": loss_dis1(self.perceptual, output, batch.target, batch.weight)}
         if terms.dis2:
             again = _present(generated.identity_again), _present(generated.pose_again)
             parts["L2_dis"] = loss_dis2(self.perceptual, batch.id, again[0], batch.pose, again[1])

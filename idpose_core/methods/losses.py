@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from idpose_core.models.discriminators import Adversarial, Judgement
 
-Distance = Callable[[Tensor, Tensor], Tensor]
-"""d(generated, target): pictures [B, 3, S, S] to a float []."""
+Distance = Callable[..., Tensor]
+"""d(generated, target): pictures [B, 3, S, S] to a float []; d(generated, target, weight [B])."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,16 @@ def gradient_norms(losses: Losses, at: Tensor) -> dict[str, float]:
     return norms
 
 
-def loss_dis1(distance: Distance, generated: Tensor, target: Tensor) -> Tensor:
+def loss_dis1(
+    distance: Distance, generated: Tensor, target: Tensor, weight: Tensor | None = None
+) -> Tensor:
     """L1_dis = d(I_target, I_g), equation 2: the output is the pseudo ground truth.
 
-    d is the perceptual distance ("we adopt the perceptual loss").
+    d is the perceptual distance ("we adopt the perceptual loss"). Where the pose picture shows
+    another pose than the target the ground truth is none, so each triplet may count by the trust in
+    its pose picture: ``weight`` [B], None as in the paper.
     """
-    return distance(generated, target)
+    return distance(generated, target) if weight is None else distance(generated, target, weight)
 
 
 def loss_dis2(

@@ -123,12 +123,13 @@ class PerceptualDistance(nn.Module):
         self.requires_grad_(False)
         self.train(False)
 
-    def forward(self, generated: Tensor, target: Tensor) -> Tensor:
+    def forward(self, generated: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """d, a float []; its gradient reaches the generated pictures only.
 
         Args:
             generated: float [N, 3, H, W] in [-1, 1].
             target: The same shape, taken as data.
+            weight: float [N], how much each picture counts in the mean over all; None = 1 each.
 
         Raises:
             ValueError: Different shapes.
@@ -138,12 +139,12 @@ class PerceptualDistance(nn.Module):
         target = target.detach()
         distance = generated.new_zeros((), dtype=at_least_float32(generated).dtype)
         if self.pixel_weight:
-            distance = distance + self.pixel_weight * _mean_distance(generated, target)
+            distance = distance + self.pixel_weight * _mean_distance(generated, target, weight)
         if self.trunk is not None:
             with torch.no_grad():
                 aims = self.trunk(target)
-            for weight, found, aim in zip(LAYER_WEIGHTS, self.trunk(generated), aims, strict=True):
-                distance = distance + weight * _mean_distance(found, aim)
+            for layer, found, aim in zip(LAYER_WEIGHTS, self.trunk(generated), aims, strict=True):
+                distance = distance + layer * _mean_distance(found, aim, weight)
         return distance
 
     def train(self, mode: bool = True) -> PerceptualDistance:
@@ -152,8 +153,11 @@ class PerceptualDistance(nn.Module):
         return self
 
 
-def _mean_distance(x: Tensor, y: Tensor) -> Tensor:
-    return (at_least_float32(x) - at_least_float32(y)).abs().mean()
+def _mean_distance(x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+    apart = (at_least_float32(x) - at_least_float32(y)).abs()
+    if weight is None:
+        return apart.mean()
+    return (apart.flatten(1).mean(1) * weight).mean()
 
 
 class _FirstOfBlocks(nn.Module):

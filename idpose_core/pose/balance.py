@@ -1,8 +1,9 @@
 """Balance of pose pairs: water-filling, the measures of it, and the invariants of triplets.
 
 The paper (section 3.1) samples "a balanced number" of pose pairs. A bin (a, b) holds the pairs
-whose ID picture shows pose a and whose pose picture shows pose b. Bins are of very unequal size,
-so the best that a sample of T rows can do is water-filling: every bin gives min(size, q) rows.
+whose ID picture shows pose a and whose second picture, target or pose picture, shows pose b. Bins
+are of very unequal size, so the best that a sample of T rows can do is water-filling: every bin
+gives min(size, q) rows.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from idpose_core.pose.directions import angle_between
 
 Counts = npt.NDArray[np.int64]
 
@@ -100,7 +103,7 @@ class Balance:
         max_clip_share: share of the rows that the most frequent clip gives.
         max_reuse: rows of the most used pose crop.
         reuse_skewness: skewness of the rows per crop as pose crop, over all crops of the split.
-        diagonal_share: share of rows whose ID and pose picture are of one cluster.
+        diagonal_share: share of rows whose bin has the same cluster twice.
     """
 
     rows: int
@@ -127,7 +130,7 @@ def measure_balance(
     """Measure a sample of pose pairs. An empty sample or pool gives zeros.
 
     Args:
-        sample: int64 [M, M], rows in bin (pose of the ID picture, pose of the pose picture).
+        sample: int64 [M, M], rows in bin (pose of the ID picture, second pose).
         pool: int64 [M, M], the pairs to choose from, after the cap on reuse.
         raw_pool: int64 [M, M], the pairs by nearest neighbour without a cap.
         clip_rows: int64 [C], rows that each clip gives.
@@ -164,6 +167,8 @@ def check_invariants(
     min_gap_ms: int = 1000,
     pools: Mapping[str, Counts] | None = None,
     exclude_diagonal: bool = False,
+    second: str = "pose_cluster",
+    max_turn_deg: float | None = None,
 ) -> list[str]:
     """Check what must hold for every published set of triplets.
 
@@ -172,15 +177,19 @@ def check_invariants(
 
     Args:
         triplets: columns of the triplets table, all of one length: id_crop, pose_crop,
-            target_crop, split, id_cluster, pose_cluster; optionally triplet_id, clip_id,
+            target_crop, split, id_cluster and the column `second`; optionally triplet_id, clip_id,
             pose_clip_id, video_id, pose_video_id, id_ms, target_ms, pose_ms.
         crops: columns of the crops table: crop_id, clip_id, video_id, split, timestamp_ms;
-            optionally identity, which object is seen, None where unknown.
+            optionally identity, which object is seen, None where unknown, and read_azimuth_deg,
+            NaN where not read.
         min_gap_ms: least time between ID and target picture; 0 for multi-view sets, where they
             need only be different crops.
         pools: for each split the int64 [M, M] pairs that the capped assignment left; without it
             the balance is not checked.
         exclude_diagonal: whether rows of one cluster on both sides are forbidden.
+        second: what is balanced beside id_cluster: `pose_cluster` or `target_cluster`.
+        max_turn_deg: largest angle between the directions read of pose picture and target; None
+            where any may be.
 
     Returns:
         One sentence per violated invariant with the number of rows and an example; empty when
@@ -213,8 +222,11 @@ def check_invariants(
     names = np.stack([triplets[f"{role}_crop"] for role in ("id", "pose", "target")], axis=1)
     found.rows(_repeated(names), "the same three crops occur before")
     if exclude_diagonal:
-        same = triplets["id_cluster"] == triplets["pose_cluster"]
-        found.rows(same, "ID and pose are of one cluster")
+        same = triplets["id_cluster"] == triplets[second]
+        found.rows(same, f"ID and {second.removesuffix('_cluster')} are of one cluster")
+    if max_turn_deg is not None:
+        apart = angle_between(pose["read_azimuth_deg"], target["read_azimuth_deg"])
+        found.rows(apart > max_turn_deg, f"pose is read {max_turn_deg:g} degrees from the target")
 
     videos = np.stack([np.asarray(crops["video_id"]), np.asarray(crops["split"])], axis=1)
     per_video = np.unique(np.unique(videos.astype(np.str_), axis=0)[:, 0], return_counts=True)
@@ -224,7 +236,7 @@ def check_invariants(
         crops_of_split = int(np.sum(crops["split"] == split))
         _check_reuse(found, split, triplets["pose_crop"][chosen], crops_of_split)
         if pools is not None:
-            bins = [triplets[name][chosen] for name in ("id_cluster", "pose_cluster")]
+            bins = [triplets[name][chosen] for name in ("id_cluster", second)]
             _check_balance(found, split, bins, pools)
     return found.texts
 

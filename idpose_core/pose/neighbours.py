@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,10 +35,13 @@ class Neighbours:
             always at the end of a row.
         similarity: float32 [N, top_k], cosine of the full features, -1..1; NaN where the index
             is -1.
+        trust: float32 [N, top_k], probability that the neighbour faces as the crop does
+            (`trust.TrustModel`); NaN where it is not known. None where nothing is.
     """
 
     indices: Int32
     similarity: Float32
+    trust: Float32 | None = None
 
 
 def nearest_in_other_videos(
@@ -112,6 +116,31 @@ def nearest_in_other_videos(
     indices[usable] = np.where(found >= 0, usable[found], -1) if len(usable) else found
     similarities[usable] = cosine
     return Neighbours(indices, similarities)
+
+
+def without(neighbours: Neighbours, dropped: npt.NDArray[np.bool_]) -> Neighbours:
+    """The neighbours without some, bool [N, top_k]; farther ones move up."""
+    order = np.argsort(dropped | (neighbours.indices < 0), axis=1, kind="stable")
+
+    def moved(values: npt.NDArray[Any], none: float) -> npt.NDArray[Any]:
+        return np.take_along_axis(np.where(dropped, none, values).astype(values.dtype), order, 1)
+
+    trust = None if neighbours.trust is None else moved(neighbours.trust, np.nan)
+    return Neighbours(moved(neighbours.indices, -1), moved(neighbours.similarity, np.nan), trust)
+
+
+def narrow(
+    neighbours: Neighbours, top_k: int, *, mutual: bool, min_similarity: float | None
+) -> Neighbours:
+    """What `nearest_in_other_videos` finds with these options, of a wider search without them."""
+    indices, similarity = neighbours.indices[:, :top_k], neighbours.similarity[:, :top_k]
+    dropped = np.zeros(indices.shape, np.bool_)
+    if mutual:
+        dropped |= ~_is_mutual(indices)
+    if min_similarity is not None:
+        dropped |= ~(similarity >= min_similarity)
+    trust = None if neighbours.trust is None else neighbours.trust[:, :top_k]
+    return without(Neighbours(indices, similarity, trust), dropped)
 
 
 def window_rows(clip_ids: Texts, timestamps: npt.NDArray[np.int64], window_ms: int) -> Rows:
@@ -298,7 +327,7 @@ def _best(candidates: Rows, cosine: Float32, top_k: int) -> tuple[Rows, Float32]
     return rows, similarity
 
 
-def _is_mutual(found: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def _is_mutual(found: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
     own = np.arange(len(found))[:, None, None]
     returned: npt.NDArray[np.bool_] = (found >= 0) & np.any(found[found] == own, axis=2)
     return returned

@@ -2,15 +2,20 @@
 
 The paper (section 3.1): ID picture and target come from one clip, the pose picture is the
 target's nearest neighbour in another video, and pose pairs (ID, pose) are sampled in balanced
-number over pairs of pose clusters. Nothing here draws random numbers: all choices follow the order
-of blake2b(seed|id|target), so that the sample depends on the crops alone and not on their order.
+number over pairs of pose clusters. By that reading a pose picture that shows another pose than the
+target counts as a change of pose that never was; so what a build balances by default are the pairs
+of poses that the clip itself shows, (ID, target): docs/decisions/balance-of-true-changes.md.
+
+Nothing here draws random numbers: all choices follow the order of blake2b(seed|id|target), so that
+the sample depends on the crops alone and not on their order.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +34,15 @@ from idpose_core.pose.space import Float32, Int32
 Strings = npt.NDArray[np.str_]
 Integers = npt.NDArray[np.int64]
 
+BalanceRule = Literal["target", "paper"]
+
 MAX_DEFAULT_ROWS = 100_000
+
+SAME_CLUSTER = "same_cluster"
+TURNS_LITTLE = "turns_little"
+POSE_SPENT = "pose_spent"
+THINNED = "thinned"
+NOT_DRAWN = "not_drawn"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +73,16 @@ class Triplets:
         target_index: int64 [T]
         pose_index: int64 [T]
         similarity: float32 [T], cosine of pose and target picture.
-        bins: int32 [T, 2], pose cluster of the ID picture and of the pose picture.
+        bins: int32 [T, 2], pose cluster of the ID picture and of the second picture that is
+            balanced: the target, or the pose picture by the paper's reading.
         triplet_id: T strings of 32 hexadecimal digits, blake2b(id_crop|pose_crop|target_crop).
         pool: int64 [M, M], the pairs that the capped assignment left in each bin.
         raw_pool: int64 [M, M], the pairs by nearest neighbour, without a cap.
         reuse_cap: rows that one pose crop may serve.
+        left_out: pairs (ID picture, target) that give no row, by reason: `same_cluster` (with
+            `exclude_diagonal`), `turns_little` (more than their clip may give), `pose_spent` (the
+            pose pictures that they could have serve others), `thinned` (beyond `max_pairs`),
+            `not_drawn` (for the balance). Pairs of targets without a neighbour are not in it.
     """
 
     id_index: Integers
@@ -76,6 +94,7 @@ class Triplets:
     pool: Counts
     raw_pool: Counts
     reuse_cap: int
+    left_out: Mapping[str, int]
 
     def __len__(self) -> int:
         """Return T."""
@@ -119,6 +138,8 @@ def sample_triplets(
     seed: int,
     min_gap_ms: int = 1000,
     exclude_diagonal: bool = False,
+    balance: BalanceRule = "paper",
+    clip_rows: Integers | None = None,
     min_entropy: float = 0.90,
     max_pairs: int = 4_000_000,
 ) -> Triplets:
@@ -128,7 +149,8 @@ def sample_triplets(
     2. Reuse: each pair takes the nearest neighbour p of t. A pose crop serves at most
        max(20, ceil(3 T / crops)) pairs, the first ones in hash order; the others take t's next
        neighbour, and leave the pool where none is left.
-    3. Bins: (cluster of i, cluster of p). Water-filling gives every bin the same number of rows
+    3. Bins: (cluster of i, cluster of p), or (cluster of i, cluster of t) with
+       `balance="target"`. Water-filling gives every bin the same number of rows
        as far as it holds them; within a bin the clips take turns; the excess of the last level is
        trimmed, one row a bin.
 
@@ -144,7 +166,11 @@ def sample_triplets(
         seed: another seed gives another sample of the same balance.
         min_gap_ms: least time between ID picture and target, so that they are not the same view.
             0 for multi-view sets, where any two different crops of a clip are different views.
-        exclude_diagonal: leave out pairs whose ID and pose picture are of one cluster.
+        exclude_diagonal: leave out pairs whose bin has the same cluster twice.
+        balance: what is balanced beside the pose of the ID picture.
+        clip_rows: int64 [N], how many rows the clip of each crop may give; such a clip offers its
+            first pairs in hash order, its pairs of clusters taking turns. None = any number. Only
+            with `balance="target"`, where a pair's bin is known before its pose picture.
         min_entropy: the balance wished for when `rows` is None.
         max_pairs: bound on the pairs that are looked at. Clips with so many crops that there
             would be more keep, for each target, an evenly spaced part of its ID pictures.
@@ -154,39 +180,68 @@ def sample_triplets(
 
     Raises:
         ValueError: arrays that do not describe the same crops, repeated crop ids, clusters out of
-            range, a clip in two videos, or a neighbour of the same video.
+            range, a clip in two videos, a neighbour of the same video, or `clip_rows` with the
+            paper's reading.
     """
     _check_input(crops, neighbours, clusters)
     if (rows is not None and rows < 0) or min_gap_ms < 0:
         raise ValueError("triplets and min_gap_ms must not be negative")
+    by_target = balance == "target"
+    if clip_rows is not None and not by_target:
+        raise ValueError("clip_rows needs balance='target'")
     has_neighbour = neighbours.indices[:, 0] >= 0 if len(crops.crop_id) else np.zeros(0, np.bool_)
     pairs = _pairs_in_hash_order(crops, has_neighbour, min_gap_ms, max_pairs, seed)
     cluster = crops.cluster.astype(np.int64)
+    clip = np.unique(crops.clip_id, return_inverse=True)[1]
 
-    nearest = neighbours.indices[pairs.target, 0]
-    raw_bins = cluster[pairs.own] * clusters + cluster[nearest]
+    possible_pairs = int(id_pictures(crops, min_gap_ms)[has_neighbour].sum())
+    left_out = {THINNED: possible_pairs - len(pairs.own)}
+    second = pairs.target if by_target else neighbours.indices[pairs.target, 0]
+    raw_bins = cluster[pairs.own] * clusters + cluster[second]
     if exclude_diagonal:
-        raw_bins = raw_bins[cluster[pairs.own] != cluster[nearest]]
+        differ = cluster[pairs.own] != cluster[second]
+        raw_bins = raw_bins[differ]
+        if by_target:
+            left_out[SAME_CLUSTER] = int(np.sum(~differ))
+            pairs = pairs[differ]
+    if clip_rows is not None:
+        offered = _first_of_clips(clip[pairs.own], raw_bins, clip_rows[pairs.own])
+        left_out[TURNS_LITTLE] = int(np.sum(~offered))
+        pairs = pairs[offered]
     wanted = min(MAX_DEFAULT_ROWS if rows is None else rows, len(pairs.own))
     while True:
         cap = reuse_cap(wanted, len(crops.crop_id))
-        pool = _assign_poses(pairs, neighbours, cluster, cap, exclude_diagonal=exclude_diagonal)
-        bins = cluster[pool.own] * clusters + cluster[pool.pose]
+        pool, same_cluster = _assign_poses(
+            pairs, neighbours, cluster, cap, exclude_diagonal=exclude_diagonal and not by_target
+        )
+        bins = cluster[pool.own] * clusters + cluster[pool.target if by_target else pool.pose]
         sizes = np.bincount(bins, minlength=clusters**2)
         possible = len(bins) if rows is not None else default_rows(sizes, min_entropy=min_entropy)
         wanted = min(wanted, possible)
         if reuse_cap(wanted, len(crops.crop_id)) == cap:
             break
-    clip = np.unique(crops.clip_id, return_inverse=True)[1]
-    sample = pool[_water_fill(bins, sizes, clip[pool.own], wanted)]
+    chosen = _water_fill(bins, sizes, clip[pool.own], wanted)
+    left_out[SAME_CLUSTER] = left_out.get(SAME_CLUSTER, 0) + same_cluster
+    left_out[POSE_SPENT] = len(pairs.own) - same_cluster - len(pool.own)
+    left_out[NOT_DRAWN] = int(np.sum(~chosen))
     return _as_triplets(
         crops,
-        sample,
-        cluster,
+        pool[chosen],
+        np.stack([bins // clusters, bins % clusters], axis=1)[chosen],
         cap,
         pool=sizes.reshape(clusters, clusters),
         raw_pool=np.bincount(raw_bins, minlength=clusters**2).reshape(clusters, clusters),
+        left_out={reason: count for reason, count in left_out.items() if count},
     )
+
+
+def id_pictures(crops: Crops, min_gap_ms: int) -> Integers:
+    """How many ID pictures each crop has as a target, int64 [N]: others of its clip, far enough."""
+    order = np.lexsort((crops.crop_id, crops.timestamp_ms, crops.clip_id))
+    first, before, after, last = _id_ranges(crops, order, min_gap_ms)
+    count = np.empty(len(order), np.int64)
+    count[order] = before - first + last - after
+    return count
 
 
 def _pairs_in_hash_order(
@@ -249,8 +304,13 @@ def _assign_poses(
     cap: int,
     *,
     exclude_diagonal: bool,
-) -> _Pairs:
-    """Give each pair the nearest neighbour of its target that still has room, in hash order."""
+) -> tuple[_Pairs, int]:
+    """Give each pair the nearest neighbour of its target that still has room, in hash order.
+
+    Returns:
+        The pairs that have one, and how many left for a pose picture of the ID picture's cluster.
+    """
+    same_cluster = 0
     pose = np.full(len(pairs.own), -1, np.int64)
     similarity = np.zeros(len(pairs.own), np.float32)
     room = np.full(len(cluster), cap, np.int64)
@@ -260,13 +320,26 @@ def _assign_poses(
         wish = indices[pairs.target[waiting]].astype(np.int64)
         if exclude_diagonal:  # such a pair leaves, it does not go on to a farther neighbour
             allowed = cluster[wish] != cluster[pairs.own[waiting]]
+            same_cluster += int(np.sum(~allowed))
             waiting, wish = waiting[allowed], wish[allowed]
         served = _occurrences_before(wish) < room[wish]
         pose[waiting[served]] = wish[served]
         similarity[waiting[served]] = cosines[pairs.target[waiting[served]]]
         room -= np.bincount(wish[served], minlength=len(room))
         waiting = waiting[~served]
-    return _Pairs(pairs.own, pairs.target, pose, similarity)[pose >= 0]
+    return _Pairs(pairs.own, pairs.target, pose, similarity)[pose >= 0], same_cluster
+
+
+def _first_of_clips(clip: Integers, bins: Integers, most: Integers) -> npt.NDArray[np.bool_]:
+    """Say which pairs, given in hash order, are among the first `most` [P] of their clip.
+
+    Within a clip: the first pair of each bin, then the second of each, and so on.
+    """
+    turn = _occurrences_before(bins * (clip.max(initial=0) + 1) + clip)
+    by_turn = np.argsort(turn, kind="stable")
+    place = np.empty(len(clip), np.int64)
+    place[by_turn] = _occurrences_before(clip[by_turn])
+    return place < most
 
 
 def _water_fill(
@@ -302,7 +375,14 @@ def _hashes(texts: Iterable[str]) -> npt.NDArray[np.uint64]:
 
 
 def _as_triplets(
-    crops: Crops, sample: _Pairs, cluster: Integers, cap: int, *, pool: Counts, raw_pool: Counts
+    crops: Crops,
+    sample: _Pairs,
+    bins: Integers,
+    cap: int,
+    *,
+    pool: Counts,
+    raw_pool: Counts,
+    left_out: Mapping[str, int],
 ) -> Triplets:
     roles = (sample.own, sample.pose, sample.target)
     names = zip(*(crops.crop_id[role].tolist() for role in roles), strict=True)
@@ -311,17 +391,17 @@ def _as_triplets(
         dtype="<U32",
     )
     order = np.argsort(triplet_id, kind="stable")
-    bins = np.stack([cluster[sample.own], cluster[sample.pose]], axis=1).astype(np.int32)
     return Triplets(
         id_index=sample.own[order],
         target_index=sample.target[order],
         pose_index=sample.pose[order],
         similarity=sample.similarity[order],
-        bins=bins[order],
+        bins=bins[order].astype(np.int32),
         triplet_id=triplet_id[order],
         pool=pool,
         raw_pool=raw_pool,
         reuse_cap=cap,
+        left_out=left_out,
     )
 
 

@@ -58,7 +58,7 @@ STATUSES: dict[str, str] = {
 
 MEASURES: dict[str, str] = {
     "rows": "triplets",
-    "pool_pairs": "pairs of ID and pose picture that there were to choose from",
+    "pool_pairs": "pairs of ID picture and target that there were to choose from",
     "level": "rows that each pose pair gives, where it has as many",
     "exactness": "most rows by which a pose pair differs from the best possible; at most 1",
     "entropy": "evenness of the pose pairs: 1 = all equally frequent",
@@ -68,5 +68,16 @@ MEASURES: dict[str, str] = {
     "max_clip_share": "largest share of the rows that one clip gives",
     "max_reuse": "rows that the most used pose picture serves",
     "reuse_skewness": "skewness of the use of pose pictures; high = a few serve most rows",
-    "diagonal_share": "share of rows whose ID and pose picture show the same pose",
+    "diagonal_share": "share of rows whose two balanced pictures show the same pose",
+}
+
+LEFT_OUT: dict[str, str] = {
+    "no_neighbour": "no picture of another video and object can serve the target",
+    "other_direction": "the pose picture is read as facing elsewhere than the target",
+    "low_trust": "the pose picture is not trusted enough (triplets.min_trust)",
+    "same_cluster": "both poses are of one cluster (triplets.exclude_diagonal)",
+    "turns_little": "the clip turns too little to give more (triplets.clip_rows)",
+    "pose_spent": "the pose pictures that it could have serve as many rows as they may",
+    "thinned": "the clip has more pairs than are looked at",
+    "not_drawn": "its pair of poses has enough rows",
 }

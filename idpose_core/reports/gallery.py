@@ -24,6 +24,7 @@ from idpose_core.reports.pictures import (
     sample_triplets,
     shrink,
 )
+from idpose_core.reports.sampling import changes_in_words, left_out, missing_in_words
 from storage.datasets import attrition
 from storage.export import ROLES
 from storage.objects import Store
@@ -89,6 +90,8 @@ def dataset_page(
         losses=[_losses(name, tables[name], names) for name in ("videos", "clips")],
         maps=list(_maps(tables["triplets"], statistics)),
         balance=_balance(statistics.get("balance", {})),
+        second=_second(statistics).removesuffix("_cluster"),
+        sampling=_sampling(statistics.get("sampling", {})),
     )
 
 
@@ -195,7 +198,9 @@ def _card(
         "seconds": [row[f"{role}_ms"] / 1000 for role in ROLES],
         "azimuths": [azimuths.get(row[f"{role}_crop"]) for role in ROLES],
         "similarity": row["similarity"],
-        "clusters": (row["id_cluster"], row["pose_cluster"]),
+        # Versions made before it have no target_cluster.
+        "clusters": (row["id_cluster"], row.get("target_cluster"), row["pose_cluster"]),
+        "trust": row.get("trust"),
         "video": names.get(video, video),
         "pose_video": names.get(pose_video, pose_video),
     }
@@ -250,10 +255,11 @@ def _clip_name(clip: Mapping[str, Any], names: Mapping[str, str]) -> str:
 def _maps(triplets: pa.Table, statistics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """For each split a map of the pairs that were drawn and one of those there were."""
     pools: Mapping[str, Any] = statistics.get("pools", {})
+    second = _second(statistics)
     found = set(triplets["split"].to_pylist()) | set(pools)
     for split in sorted(found, key=lambda s: (s != "train", s)):
-        pool = _square(pools.get(split), triplets)
-        drawn = pair_counts(triplets, split, len(pool))
+        pool = _square(pools.get(split), triplets, second)
+        drawn = pair_counts(triplets, split, len(pool), second)
         if not pool.any() and not drawn.any():
             continue
         possible = pool > 0 if pool.any() else np.ones_like(pool, np.bool_)
@@ -268,11 +274,33 @@ def _maps(triplets: pa.Table, statistics: Mapping[str, Any]) -> Iterator[dict[st
         }
 
 
-def _square(pool: Any, triplets: pa.Table) -> Counts:
+def _second(statistics: Mapping[str, Any]) -> str:
+    """The column that is balanced beside id_cluster; the pose picture's in older versions."""
+    rules = {sampling["balance"] for sampling in statistics.get("sampling", {}).values()}
+    return "target_cluster" if "target" in rules else "pose_cluster"
+
+
+def _sampling(sampling: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each split what the triplets of both rules show, and what was left out."""
+    return [
+        {
+            "split": split,
+            "rules": [
+                {"name": name, "used": name == of["balance"], "words": changes_in_words(changes)}
+                for name, changes in sorted(of["changes"].items(), reverse=True)
+            ],
+            "left_out": left_out(of),
+            "missing": missing_in_words(of["missing_poses"]),
+        }
+        for split, of in sorted(sampling.items(), key=lambda item: (item[0] != "train", item[0]))
+    ]
+
+
+def _square(pool: Any, triplets: pa.Table, second: str) -> Counts:
     """The pool of a split; zeros of the size that the triplets need where it is not known."""
     if pool is not None:
         return np.asarray(pool, np.int64).reshape(len(pool), len(pool))
-    columns = (triplets[name].to_pylist() for name in ("id_cluster", "pose_cluster"))
+    columns = (triplets[name].to_pylist() for name in ("id_cluster", second))
     clusters = max((max(pair) for pair in zip(*columns, strict=True)), default=-1) + 1
     return np.zeros((clusters, clusters), np.int64)
 

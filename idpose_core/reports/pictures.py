@@ -84,17 +84,19 @@ def png_uri(picture: Picture) -> str:
     return "data:image/png;base64," + base64.b64encode(encode_png(picture)).decode()
 
 
-def pair_counts(triplets: pa.Table, split: str, clusters: int) -> Counts:
-    """How many triplets have each pair (cluster of the ID picture, cluster of the pose picture).
+def pair_counts(
+    triplets: pa.Table, split: str, clusters: int, second: str = "pose_cluster"
+) -> Counts:
+    """How many triplets have each pair of poses: cluster of the ID picture, column `second`.
 
     Returns:
         int64 [M, M]
     """
     counts = np.zeros((clusters, clusters), np.int64)
-    columns = (triplets[name].to_pylist() for name in ("split", "id_cluster", "pose_cluster"))
-    for of_split, own, pose in zip(*columns, strict=True):
+    columns = (triplets[name].to_pylist() for name in ("split", "id_cluster", second))
+    for of_split, own, other in zip(*columns, strict=True):
         if of_split == split:
-            counts[own, pose] += 1
+            counts[own, other] += 1
     return counts
 
 

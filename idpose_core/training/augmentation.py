@@ -45,6 +45,7 @@ class Batch:
         mismatch: The pose picture with the ID picture's jitter: D_pair's real wrong partner.
         clip: Class of the clip of ID and target, int64 ``[B]``; -1 outside of training.
         pose_clip: Class of the pose picture's clip, int64 ``[B]``.
+        weight: How much each triplet counts in L1_dis, float32 ``[B]``; None = 1 each.
     """
 
     id: Tensor
@@ -53,6 +54,7 @@ class Batch:
     mismatch: Tensor
     clip: Tensor
     pose_clip: Tensor
+    weight: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,8 @@ def evaluation_batch(raw: RawBatch, size: int, device: torch.device | str = "cpu
 
 def _batch(raw: RawBatch, id_: Tensor, pose: Tensor, target: Tensor, mismatch: Tensor) -> Batch:
     clip, pose_clip = (x.to(id_.device, non_blocking=True) for x in (raw.clip, raw.pose_clip))
-    return Batch(id_, pose, target, mismatch, clip, pose_clip)
+    weight = None if raw.weight is None else raw.weight.to(id_.device, non_blocking=True)
+    return Batch(id_, pose, target, mismatch, clip, pose_clip, weight)
 
 
 def at_training_scale(pictures: Tensor, size: int, device: torch.device | str) -> Tensor:

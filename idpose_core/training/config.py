@@ -51,6 +51,9 @@ class OptimisationConfig(Section):
     jitter: float = Field(0.4, ge=0, le=1, description="Strength of the colour jitter")
     flip: bool = Field(False, description="Mirror half of the triplets, all three pictures")
     merge_videos: bool = Field(False, description="Clips of one video are one class of L_aux")
+    weigh_by_trust: bool = Field(
+        False, description="Triplets count in L1_dis by the trust in their pose picture"
+    )
     checkpoint_every: int = Field(1000, ge=1, description="Steps")
     sample_every: int = Field(1000, ge=1, description="Steps between sample grids")
     log_every: int = Field(50, ge=1, description="Steps between lines of the log")
@@ -123,6 +126,8 @@ class TrainingConfig(Section):
         Not how long to train and how often to look: more steps go on with the same run.
         """
         plain = self.model_dump(mode="json", exclude={"run": True, "training": _CADENCE})
+        if not self.training.weigh_by_trust:  # runs made before there was a choice stay the same
+            del plain["training"]["weigh_by_trust"]
         return {**plain, "method_version": VERSION}
 
     def method(self) -> IdentityPoseConfig:

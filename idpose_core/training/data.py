@@ -12,7 +12,7 @@ import tempfile
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import IO, Any
 
@@ -53,6 +53,7 @@ class RawBatch:
         pictures: uint8 ``[3, B, H, W, 3]``, RGB; roles in the order id, pose, target.
         clip: Class of each ID and target picture's clip, int64 ``[B]``; -1 outside of training.
         pose_clip: The same of the pose pictures.
+        weight: How much each triplet counts in L1_dis, float32 ``[B]``; None = 1 each.
     """
 
     step: int
@@ -60,6 +61,7 @@ class RawBatch:
     pictures: Tensor
     clip: Tensor
     pose_clip: Tensor
+    weight: Tensor | None = None
 
 
 class TripletData:
@@ -70,6 +72,7 @@ class TripletData:
         dataset: ``name`` (its latest version) or ``name@version``.
         split: ``train`` or ``test``.
         merge_videos: Clips of one video are one class: they may show one object.
+        weigh_by_trust: Give each row its trust over the mean trust of the split as its weight.
         decoded: Hold the pictures decoded; opening then decodes every one of them.
         memory: Bytes of pictures held in memory. Encoded pictures beyond it lie in a nameless
             temporary file ($TMPDIR); decoded ones are refused.
@@ -86,7 +89,8 @@ class TripletData:
         EmptySplitError: The split has no triplets.
         DatasetError: There is no such dataset; a file is missing or not the one that was committed;
             a triplet is not two moments of one clip and a crop of another video; a picture says of
-            itself that it is none, or has another shape.
+            itself that it is none, or has another shape; a weight is asked for, and the triplets
+            have no trust.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class TripletData:
         split: str = "train",
         *,
         merge_videos: bool = False,
+        weigh_by_trust: bool = False,
         decoded: bool = False,
         memory: int = MEMORY,
         threads: int = 4,
@@ -110,6 +115,7 @@ class TripletData:
                 f"{self.name}@{self.version} has no triplets in its split {split!r}: build it with "
                 "more videos, or another share of them in this split"
             )
+        self._weight = self._weights() if weigh_by_trust else None
         columns = ["crop_id", "clip_id", "video_id", "picture_path", "picture_row"]
         crops = read_table(store, manifest, "crops", split=split, columns=columns)
         unit = "video_id" if merge_videos else "clip_id"
@@ -169,7 +175,20 @@ class TripletData:
             pictures=torch.from_numpy(self.pictures(rows)),
             clip=torch.from_numpy(self._clip[rows]),
             pose_clip=torch.from_numpy(self._pose_clip[rows]),
+            weight=None if self._weight is None else torch.from_numpy(self._weight[rows]),
         )
+
+    def _weights(self) -> NDArray[np.float32]:
+        """Trust over its mean; 1 for rows whose trust is not known."""
+        known = "trust" in self.triplets.column_names  # versions made before it have none
+        trust = np.asarray(self.triplets["trust"].to_pylist() if known else [], np.float64)
+        mean = np.nanmean(trust) if np.isfinite(trust).any() else 0.0
+        if not mean > 0:
+            raise DatasetError(
+                f"{self.name}@{self.version}: its triplets have no trust to weigh by: build it "
+                "with an embedder that reads directions, or set training.weigh_by_trust=false"
+            )
+        return np.nan_to_num(trust / mean, nan=1.0).astype(np.float32)
 
     def _class_indices(self, column: str) -> Rows:
         index = {name: number for number, name in enumerate(self.classes)}
@@ -275,12 +294,12 @@ def batches(
     def load(step: int) -> RawBatch:
         batch = data.raw_batch(step, *sampler.share(step))
         if pin:
-            batch = RawBatch(
-                batch.step,
-                batch.slots,
-                batch.pictures.pin_memory(),
-                batch.clip.pin_memory(),
-                batch.pose_clip.pin_memory(),
+            batch = replace(
+                batch,
+                pictures=batch.pictures.pin_memory(),
+                clip=batch.clip.pin_memory(),
+                pose_clip=batch.pose_clip.pin_memory(),
+                weight=None if batch.weight is None else batch.weight.pin_memory(),
             )
         return batch
 

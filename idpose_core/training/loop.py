@@ -91,7 +91,12 @@ def train(
     config, training = run.config, run.config.training
     checkpoints = Checkpoints(store, run.id, run.identity(), keep=config.run.keep)
     with _told(run, checkpoints):
-        data = TripletData(store, run.dataset, merge_videos=training.merge_videos)
+        data = TripletData(
+            store,
+            run.dataset,
+            merge_videos=training.merge_videos,
+            weigh_by_trust=training.weigh_by_trust,
+        )
         sampler = Sampler(len(data), training.batch_size, config.seed, world.rank, world.size)
         size = config.generator.size
         augmentation = Augmentation(size, config.seed, training.jitter, training.flip)

@@ -8,6 +8,7 @@ losses are the method's (``idpose_core.methods.identity_pose``).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -217,7 +218,7 @@ class Trainer:
         id_, pose, target, mismatch = map(
             self._placed, (batch.id, batch.pose, batch.target, batch.mismatch)
         )
-        return Batch(id_, pose, target, mismatch, batch.clip, batch.pose_clip)
+        return replace(batch, id=id_, pose=pose, target=target, mismatch=mismatch)
 
     def _compile(self) -> None:
         """In place, so that names of weights stay; the average was copied before."""

@@ -24,12 +24,16 @@ def check_dataset(store: Store, dataset: str) -> None:
     shown = {clip["clip_id"]: clip.get("identity") for clip in clips}
     crops["identity"] = np.asarray([shown[clip] for clip in crops["clip_id"].tolist()], object)
     options = manifest["config"]["triplets"]
+    by_target = options.get("balance", "paper") == "target"
+    crops["read_azimuth_deg"] = crops["read_azimuth_deg"].astype(np.float64)  # None becomes NaN
     violations = check_invariants(
         triplets,
         crops=crops,
         min_gap_ms=options["min_gap_ms"],
         pools={s: np.asarray(p) for s, p in manifest["statistics"]["pools"].items()},
         exclude_diagonal=options["exclude_diagonal"],
+        second="target_cluster" if by_target else "pose_cluster",
+        max_turn_deg=options["max_turn_deg"] if by_target else None,
     )
     assert violations == []
     assert neighbour_agreement(store, crops, triplets, options["top_k"]) >= AGREEMENT

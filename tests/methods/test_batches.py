@@ -19,7 +19,7 @@ def test_the_augmentation_gives_such_batches() -> None:
     from idpose_core.training.augmentation import Batch
 
     names = {name for name in vars(TripletBatch) if not name.startswith("_")}
-    assert names == {"id", "pose", "target", "mismatch", "clip"}
+    assert names == {"id", "pose", "target", "mismatch", "clip", "weight"}
     assert names <= set(Batch.__dataclass_fields__)
 
 

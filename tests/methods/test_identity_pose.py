@@ -390,7 +390,9 @@ def test_it_runs_under_autocast_and_channels_last() -> None:
 
 
 def test_the_mean_over_two_processes_is_the_loss_of_the_whole_batch() -> None:
-    method, whole = in_float64(small()), batch(4, torch.float64)
+    method = in_float64(small())
+    weight = torch.tensor([0.5, 2.0, 1.0, 0.25], dtype=torch.float64)
+    whole = replace(batch(4, torch.float64), weight=weight)
     halves = [
         replace(whole, **{name: value[part] for name, value in vars(whole).items()})
         for part in (slice(0, 2), slice(2, 4))

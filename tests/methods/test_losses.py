@@ -20,6 +20,7 @@ from idpose_core.methods.losses import (
     loss_real_discriminator,
 )
 from idpose_core.models.discriminators import Judgement
+from idpose_core.models.perceptual import PerceptualConfig, load_perceptual
 
 
 def judged(first: float, second: float) -> Judgement:
@@ -80,3 +81,15 @@ def test_the_total_and_the_norms_have_the_weights() -> None:
     losses.total.backward()  # the graph is still there
     with pytest.raises(ValueError, match="no losses"):
         _ = Losses({}, {}).total
+
+
+def test_a_weight_counts_each_triplet_of_l1_dis() -> None:
+    distance = load_perceptual(PerceptualConfig("pixel-l1"))
+    generated, target = torch.rand(2, 3, 3, 8, 8)
+    each = (generated - target).abs().mean((1, 2, 3))
+    weight = torch.tensor([0.5, 0.0, 2.5])
+    torch.testing.assert_close(
+        loss_dis1(distance, generated, target, weight), (weight * each).mean()
+    )
+    torch.testing.assert_close(loss_dis1(distance, generated, target), each.mean())
+    torch.testing.assert_close(loss_dis1(distance, generated, target, torch.ones(3)), each.mean())

@@ -30,6 +30,7 @@ class Triplets:
     target: Tensor
     mismatch: Tensor
     clip: Tensor
+    weight: Tensor | None = None
 
 
 def batch(count: int = 2, dtype: torch.dtype = torch.float32) -> Triplets:

@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from idpose_core.pose import agreement, triplets
 from idpose_core.pose.balance import Balance
-from idpose_core.reports.explain import MEASURES, STATUSES
+from idpose_core.reports.explain import LEFT_OUT, MEASURES, STATUSES
 from idpose_core.reports.gallery import dataset_page, triplet_sheet, visible
 from idpose_core.reports.pictures import (
     heat_map,
@@ -343,3 +344,46 @@ def test_shown_text_is_printable_and_bounded(text: str) -> None:
 def test_every_status_and_measure_has_its_words() -> None:
     assert set(STATUSES) == set(Status)
     assert set(MEASURES) == set(Balance.__dataclass_fields__)
+
+
+def test_changes_of_pose_and_what_was_left_out_are_told(world: World) -> None:
+    store, tables, statistics = world
+    table = tables["triplets"]
+    place = table.schema.get_field_index("target_cluster")
+    fixed = pa.array([2] * len(table), pa.int32())
+    tables["triplets"] = table.set_column(place, "target_cluster", fixed)
+    counts = {
+        "rows": 1200, "by_truth": 1000, "changed_by_truth": 812, "as_read": 200,
+        "changed_as_read": 50, "pose_by_truth": 800, "pose_right": 600, "pose_opposite": 40,
+    }  # fmt: skip
+    sampling = {
+        "balance": "target", "rows": 1200, "few": False,
+        "left_out": {"turns_little": 7000, "low_trust": 12, "<new>": 3},
+        "missing_poses": {"by": "as read", "poses": ["rear", "left"]},
+        "changes": {"target": counts, "paper": {**counts, "pose_opposite": 400}},
+    }  # fmt: skip
+    source = dataset_page(store, "t", tables, {**statistics, "sampling": {"train": sampling}})
+    page = Page(source)
+    assert "more than 30 degrees in 812 of 1,000 by truth" in page.text
+    assert "more than 30 degrees in 50 of 200 as read" in page.text
+    assert "within 45 degrees in 75.0%, opposite in 5.0%" in page.text
+    assert "balance=paper (not used, to compare)" in page.text
+    assert "75.0%, opposite in 50.0%" in page.text
+    assert "7,000 pairs left out: the clip turns too little" in page.text
+    assert "no target shows these poses, as read: rear, left" in page.text
+    assert "<new>" not in source and "the pose of the target (column)" in page.text
+    drawn = pair_counts(tables["triplets"], "train", 3, "target_cluster")
+    assert drawn[:, :2].sum() == 0 and drawn[:, 2].sum() > 0
+    assert "the pose of the pose picture (column)" in dataset_page(store, "t", tables, statistics)
+
+
+def test_every_reason_of_a_pair_is_in_words() -> None:
+    reasons = {
+        getattr(module, name)
+        for module, names in (
+            (agreement, ("NO_NEIGHBOUR", "OTHER_DIRECTION", "LOW_TRUST")),
+            (triplets, ("SAME_CLUSTER", "TURNS_LITTLE", "POSE_SPENT", "THINNED", "NOT_DRAWN")),
+        )
+        for name in names
+    }
+    assert set(LEFT_OUT) == reasons

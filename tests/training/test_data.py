@@ -8,11 +8,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
+from idpose_core.training.augmentation import Augmentation
 from idpose_core.training.data import TripletData, batches
 from idpose_core.training.sampling import Sampler
+from storage import schemas
 from storage.datasets import read_manifest
 from storage.errors import DatasetError
 from storage.export import ROLES
@@ -206,3 +209,45 @@ def test_a_shard_that_the_manifest_does_not_list_is_not_read(tmp_path: Path) -> 
     file.write_text(text)
     with pytest.raises(DatasetError, match="does not list the shard"):
         TripletData(store, "cars")
+
+
+def with_trust(triplet: dict[str, Any]) -> None:
+    """Trust by the target's second: 0.2, 0.4, 0.6, and not known for the last."""
+    second = triplet["target_ms"] // 1000
+    triplet["trust"] = None if second == 3 else 0.2 * (second + 1)
+
+
+def test_rows_weigh_by_their_trust_over_its_mean(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    commit_world(store, change=with_trust)
+    data = TripletData(store, "cars", weigh_by_trust=True)
+    rows = np.arange(len(data))
+    weight = data.raw_batch(0, rows, rows).weight
+    assert weight is not None and weight.dtype == torch.float32
+    expected = {0: 0.5, 1000: 1.0, 2000: 1.5, 3000: 1.0}
+    seconds = data.triplets["target_ms"].to_pylist()
+    torch.testing.assert_close(weight, torch.tensor([expected[s] for s in seconds]))
+    assert TripletData(store, "cars").raw_batch(0, rows, rows).weight is None
+    augmented = Augmentation(16, seed=0)(data.raw_batch(3, rows[:5], rows[:5]))
+    torch.testing.assert_close(augmented.weight, weight[:5])
+
+
+def test_triplets_without_trust_cannot_weigh_by_it(world: Store) -> None:
+    with pytest.raises(DatasetError, match=r"no trust to weigh by.*weigh_by_trust=false"):
+        TripletData(world, "cars", weigh_by_trust=True)
+
+
+def test_versions_made_before_there_was_trust_can_be_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = pa.schema([f for f in schemas.TRIPLETS if f.name not in ("target_cluster", "trust")])
+    monkeypatch.setitem(schemas.TABLES, "triplets", older)
+    monkeypatch.setattr("tests.training.worlds.TRIPLETS", older)
+    store = Store(tmp_path)
+    commit_world(store)
+    monkeypatch.undo()
+    data = TripletData(store, "cars")
+    assert "trust" not in data.triplets.column_names
+    assert data.raw_batch(0, np.arange(2), np.arange(2)).weight is None
+    with pytest.raises(DatasetError, match="no trust to weigh by"):
+        TripletData(store, "cars", weigh_by_trust=True)

@@ -12,6 +12,7 @@ from flows.train import train_dataset
 from idpose_core.evaluation.roles import RoleError
 from idpose_core.methods.identity_pose import VERSION
 from idpose_core.training import config
+from storage.digests import digest
 from storage.objects import Store
 from tests.training.tiny import SETTINGS
 from tests.training.worlds import commit_world
@@ -76,3 +77,30 @@ def test_the_network_that_chose_the_triplets_is_no_loss(tmp_path: Path) -> None:
     with pytest.raises(RoleError, match="st-vgg16 serves as retrieval and as training loss"):
         train(tmp_path, perceptual__kind="st-vgg16")
     assert not Store(tmp_path).list("runs")
+
+
+@pytest.mark.parametrize(
+    ("preset", "before"),
+    [
+        ("128", "0cc4866def39d1b90faf96730f8dd9ac"),
+        ("small", "944a316d0debc6d8445cefa3b9b69572"),
+    ],
+)
+def test_runs_that_do_not_weigh_by_trust_keep_their_names(
+    preset: config.Preset, before: str
+) -> None:
+    """The digests are those of the configurations before there was a choice."""
+    assert digest(config.resolve(default_preset=preset).identity()) == before
+    weighed = config.resolve(overrides={"training.weigh_by_trust": True}, default_preset=preset)
+    assert digest(weighed.identity()) != before
+
+
+def test_a_training_weighs_by_trust(tmp_path: Path) -> None:
+    def halve(triplet: dict[str, Any]) -> None:
+        triplet["trust"] = 0.5 if triplet["target_ms"] else 1.0
+
+    commit_world(Store(tmp_path), change=halve)
+    plain, weighed = train(tmp_path)[0], train(tmp_path, training__weigh_by_trust=True)[0]
+    assert plain != weighed
+    said = [Store(tmp_path).read(f"runs/{run}/metrics.jsonl") for run in (plain, weighed)]
+    assert said[0] != said[1]
