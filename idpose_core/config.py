@@ -6,7 +6,7 @@ configuration. Unknown keys are refused, with the nearest known key named.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,6 +20,9 @@ from idpose_core.settings import Section, nearest
 PUBLISHED = ("cars3d", "chairs3d", "eth80", "epfl-cars")
 VIEW_SETS = ("rendered-views", *PUBLISHED)
 """Kinds of source that are sets of views: objects pictured from all sides, without a detector."""
+
+VEHICLES = frozenset({"car", "bus", "truck"})
+"""Classes whose direction car-view reads."""
 
 ImageSize = Annotated[int, Field(ge=32, le=1024)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -168,30 +171,56 @@ class ImageConfig(Section):
 class EmbedderConfig(Section):
     """The pose feature."""
 
-    kind: Literal["rotnet", "st-alex", "dinov2", "random-alexnet", "grey-pixels", "silhouette"] = (
-        "st-alex"
+    kind: Literal[
+        "auto",
+        "car-view",
+        "rotnet",
+        "st-alex",
+        "dinov2",
+        "random-alexnet",
+        "grey-pixels",
+        "silhouette",
+    ] = Field(
+        "auto",
+        description="auto = car-view, which reads how a vehicle faces, where all classes are "
+        "vehicles; else st-alex, which knows no classes",
     )
     weights: str | None = Field(
         None, description="File or name of `idpose weights list`; null = by kind"
     )
-    masks: Literal["grabcut", "source", "none"] = Field(
-        "grabcut",
+    masks: Literal["auto", "grabcut", "source", "none"] = Field(
+        "auto",
         description="How the object is told from its background; source = masks that the data "
-        "brings; none = paper mode",
+        "brings; none = paper mode; auto = by kind",
     )
     silhouette: bool = Field(True, description="Append the mask itself to a masked feature")
     azimuth: str | None = Field(
         None,
         description="File or name (car-azimuth) of a network that tells front from rear; what it "
-        "reads is appended to a masked feature. null = off",
+        "reads is appended to a masked feature. null = off. Of car-view its reader of views; "
+        "null = the one that is shipped",
     )
     device: str = "cpu"
 
     @model_validator(mode="after")
-    def _check_azimuth(self) -> Self:
-        if self.azimuth is not None and self.masks == "none":
+    def _check_masks(self) -> Self:
+        if self.kind == "car-view" and self.masks not in ("auto", "none"):
+            raise ValueError(f"car-view looks at no masks: leave masks={self.masks} out")
+        if self.kind != "car-view" and self.azimuth is not None and self.masks == "none":
             raise ValueError("an azimuth is read from masked pictures: set masks")
         return self
+
+    def chosen(self, classes: Collection[str]) -> EmbedderConfig:
+        """The same without ``auto``: kind and masks as the classes ask for them."""
+        kind = self.kind
+        if kind == "auto":
+            kind = "car-view" if set(classes) <= VEHICLES and self.masks != "source" else "st-alex"
+        masks = self.masks
+        if masks == "auto":
+            masks = "none" if kind == "car-view" else "grabcut"
+        return EmbedderConfig.model_validate(
+            {**self.model_dump(), "kind": kind, "masks": masks if kind != "car-view" else "none"}
+        )
 
 
 class PoseConfig(Section):
@@ -294,6 +323,11 @@ class BuildConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _choose_embedder(self) -> Self:
+        self.__dict__["embedder"] = self.embedder.chosen(self.classes)
+        return self
+
+    @model_validator(mode="after")
     def _check_masks(self) -> Self:
         if self.embedder.masks == "source" and self.source.kind not in _WITH_MASKS:
             raise ValueError(
@@ -312,7 +346,7 @@ class BuildConfig(Section):
         if self.source.kind not in _RENDERED:
             del full["rendered"]
         full["source"]["annotated"] = self.source.annotations is not None
-        if self.embedder.azimuth is not None:
+        if self.embedder.azimuth is not None and self.embedder.kind != "car-view":
             full["embedder"]["reads_azimuth"] = True
         if not self.triplets.window_ms:  # versions made before there were windows stay the same
             del full["triplets"]["window_ms"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from flows.steps.context import Context, usable
 from flows.steps.weights import resolve_weights
 from idpose_core.assembly.records import Clip, Observed
+from idpose_core.config import VIEW_SETS
 from idpose_core.stages.embed import EmbedCrops
 from idpose_core.stages.mask import MaskObjects
 from storage.shards import Item, Outcome, locate
@@ -21,8 +22,9 @@ def embed_stage(build: Context) -> EmbedCrops:
     embedder = build.config.embedder
     weights, weights_sha256 = resolve_weights(embedder.kind, embedder.weights, build.store)
     azimuth, azimuth_sha256 = None, None
-    if embedder.azimuth is not None:
-        azimuth, azimuth_sha256 = resolve_weights("azimuth", embedder.azimuth, build.store)
+    reader = "view-reader" if embedder.kind == "car-view" else "azimuth"
+    if embedder.azimuth is not None or reader == "view-reader":
+        azimuth, azimuth_sha256 = resolve_weights(reader, embedder.azimuth, build.store)
     masked = embedder.masks != "none"
     return EmbedCrops(
         kind=embedder.kind,
@@ -34,6 +36,7 @@ def embed_stage(build: Context) -> EmbedCrops:
         device=embedder.device,
         azimuth_path=azimuth,
         azimuth_sha256=azimuth_sha256,
+        turning=build.config.source.kind not in VIEW_SETS,
     )
 
 

@@ -20,6 +20,8 @@ _NETWORKS = {
     "st-vgg16": "st-vgg16",
     "vgg19": "vgg19",
     "azimuth": "car-azimuth",
+    "car-view": "efficientnet-lite0",
+    "view-reader": "car-view",
 }
 
 
@@ -41,7 +43,7 @@ def resolve_weights(
     """The weights file of a detector or embedder, and its SHA-256; nothing where it has none.
 
     Args:
-        kind: The detector's or embedder's kind, or ``azimuth``.
+        kind: The detector's or embedder's kind, ``azimuth`` or ``view-reader``.
         configured: A path or the name of a known network, from the configuration; None = the
             network of this kind.
         store: The root of the build.

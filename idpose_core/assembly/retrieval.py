@@ -47,7 +47,7 @@ class Embedded:
     Attributes:
         identities: Which object each crop shows, None where unknown.
         timestamps: In milliseconds.
-        readings: Float32 [N, 3], see ``embedding.Embedder.embed_and_read``; NaN where nothing is
+        readings: Float32 [N, 3], see ``embedding.Embedder.embed_clip``; NaN where nothing is
             read. None where the embedder reads nothing.
     """
 

@@ -2,7 +2,7 @@
 
 A direction is an azimuth in degrees: 0 shows the front, 90 the object's left side (its nose points
 to the picture's left). It is true where the source knows it, and read from the picture where an
-embedder reads it (``embedding.Embedder.embed_and_read``).
+embedder reads it (``embedding.Embedder.embed_clip``).
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ PLACEHOLDER = TrustModel(0.0, {**dict.fromkeys(FEATURES, 0.0), "similarity": 1.0
 
 
 def read_by_brightness(
-    self: PictureEmbedder, pictures: np.ndarray, masks: np.ndarray | None
+    self: PictureEmbedder, pictures: np.ndarray, masks: np.ndarray | None, times: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """A made-up reading that depends on each picture alone."""
     angle = np.radians(pictures.mean((1, 2, 3)) * 3.0)
@@ -39,7 +39,7 @@ def read_by_brightness(
 
 @pytest.fixture
 def reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(PictureEmbedder, "embed_and_read", read_by_brightness)
+    monkeypatch.setattr(PictureEmbedder, "embed_clip", read_by_brightness)
     monkeypatch.setattr(pose, "shipped_trust", lambda: PLACEHOLDER)
     yield
 
