@@ -20,6 +20,7 @@ def embed_stage(build: Context) -> EmbedCrops:
         ConfigError: The embedder's weights are not there.
     """
     embedder = build.config.embedder
+    assert embedder.kind != "auto"  # chosen when the configuration was read
     weights, weights_sha256 = resolve_weights(embedder.kind, embedder.weights, build.store)
     azimuth, azimuth_sha256 = None, None
     reader = "view-reader" if embedder.kind == "car-view" else "azimuth"

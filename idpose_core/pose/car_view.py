@@ -94,6 +94,9 @@ class Trunk(nn.Module):
 class ViewReader(nn.Module):
     """The perceptron: READ numbers to front score, cosine and sine of the azimuth."""
 
+    mean: Tensor
+    spread: Tensor
+
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(READ))
@@ -225,4 +228,4 @@ class CarViewEmbedder:
 def _features(directions: Floats, looks: NDArray[np.float32]) -> NDArray[np.float16]:
     """Directions as amplitudes, whose dot product is Bhattacharyya's coefficient, and the maps."""
     parts = np.hstack([DIRECTION_WEIGHT * np.sqrt(directions), looks])
-    return (parts / np.hypot(DIRECTION_WEIGHT, 1.0)).astype(np.float16)
+    return np.asarray(parts / np.hypot(DIRECTION_WEIGHT, 1.0), np.float16)

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from idpose_core.pose.car_view import READ, Trunk, ViewReader, network_picture, planes
-from idpose_core.pose.turning import Floats, readings_of
 from idpose_core.pose.reel_looks import Edges, Picture, as_filmed, framed
+from idpose_core.pose.turning import Floats, readings_of
 
 _HIDDEN, _MEMBERS = 64, 5  # perceptrons whose mean is one wide perceptron
 _BATCH, _EPOCHS, _RATE, _DECAY = 128, 8, 1e-3, 0.05

@@ -26,13 +26,6 @@ from idpose_core.pose.alignment import align, grey_out
 from idpose_core.pose.azimuth import azimuth_trunk
 from idpose_core.pose.car_view import CarViewEmbedder
 from idpose_core.pose.dinov2 import DEFAULT_BLOCK, dinov2_trunk
-from idpose_core.pose.turning import (
-    DIRECTIONS,
-    Floats,
-    Times,
-    clip_directions,
-    mean_readings,
-)
 from idpose_core.pose.trunks import (
     GREY_PIXELS_SIDE,
     Trunk,
@@ -40,6 +33,13 @@ from idpose_core.pose.trunks import (
     random_alexnet_trunk,
     rotnet_trunk,
     shift_tolerant_trunk,
+)
+from idpose_core.pose.turning import (
+    DIRECTIONS,
+    Floats,
+    Times,
+    clip_directions,
+    mean_readings,
 )
 
 EmbedderKind = Literal[

@@ -113,7 +113,7 @@ def _framing(box: Edges, draws: np.random.Generator, *, stretch: float) -> NDArr
     angle = np.radians(draws.normal(0, 3))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     linear = turn @ np.diag([scale * np.exp(draws.normal(0, stretch)), scale])
-    return np.c_[linear, SIDE / 2 - linear @ middle]
+    return np.asarray(np.c_[linear, SIDE / 2 - linear @ middle])
 
 
 def _square_of(picture: Picture, draws: np.random.Generator) -> Picture:
@@ -167,13 +167,15 @@ def _other_colours(pixels: Pixels, draws: np.random.Generator) -> Pixels:
 
 def _other_light(pixels: Pixels, draws: np.random.Generator) -> Pixels:
     """Gamma, darkness, light from one side, haze."""
-    pixels = 255 * np.clip(pixels / 255, 0, 1) ** np.float32(np.exp(draws.normal(0.15, 0.4)))
+    gamma = np.float32(np.exp(draws.normal(0.15, 0.4)))
+    pixels = np.asarray(255 * np.clip(pixels / 255, 0, 1) ** gamma, np.float32)
     if draws.random() < 0.3:
         pixels = pixels * draws.uniform(0.3, 1.0)
     if draws.random() < 0.4:
         across, down = draws.normal(0, 0.35, 2)
         ramp = np.linspace(-1, 1, SIDE)
-        pixels = pixels * np.exp(across * ramp[None] + down * ramp[:, None])[..., None]
+        light = np.exp(across * ramp[None] + down * ramp[:, None])[..., None]
+        pixels = np.asarray(pixels * light, np.float32)
     if draws.random() < 0.3:
         pixels = pixels * draws.uniform(0.5, 0.9) + draws.uniform(0, 90)
     return np.asarray(pixels, np.float32)
@@ -204,4 +206,4 @@ def _smooth(coarse: NDArray[np.float64]) -> Pixels:
 
 
 def _rounded(pixels: NDArray[np.floating]) -> Picture:
-    return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(pixels, 0, 255)), np.uint8)

@@ -67,15 +67,13 @@ def clip_directions(witnesses: Floats, timestamps_ms: Times) -> Floats:
     told = np.exp(told - told.max(axis=1, keepdims=True))
     directions = np.empty_like(told)
     directions[order] = told / told.sum(axis=1, keepdims=True)
-    return directions
+    return np.asarray(directions)
 
 
 def _weights(times: Floats) -> Floats:
     """The weight of each picture, at most 1: pictures that follow at once are one witness."""
-    weights = np.ones(len(times))
-    near = np.abs(times[:, None] - times[None]) < _MEMORY_MS
-    share = np.clip(1 - np.abs(times[:, None] - times[None]) / _MEMORY_MS, 0, 1) * near
-    return np.asarray(weights / share.sum(axis=1))
+    shared = np.clip(1 - np.abs(times[:, None] - times[None]) / _MEMORY_MS, 0, 1)
+    return np.asarray(1 / shared.sum(axis=1))
 
 
 def _turning(gap_ms: float) -> Floats:

@@ -67,7 +67,10 @@ def shown(
         pictures, masks, azimuths = _views(folder, model)
         for _ in range(_REPEATS):
             for picture, mask, azimuth in zip(pictures, masks, azimuths, strict=True):
-                yield placed(picture, mask, behind[draws.integers(len(behind))], draws), azimuth
+                yield (
+                    placed(picture, mask, behind[int(draws.integers(len(behind)))], draws),
+                    azimuth,
+                )
 
 
 def noise(draws: np.random.Generator, count: int = 200) -> list[Picture]:
