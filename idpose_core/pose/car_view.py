@@ -42,7 +42,8 @@ _FINE_GRID, _READ_GRID = 7, 3
 _FINE_CHANNELS, _READ_CHANNELS = 112, 192
 READ = len(_READ_BLOCKS) * _READ_CHANNELS * _READ_GRID**2
 """Numbers that the perceptron reads."""
-_SPREAD = 0.5  # of a reading around the truth
+SPREAD = 0.5
+"""Of a reading around the truth."""
 
 
 class Trunk(nn.Module):
@@ -150,10 +151,10 @@ def planes(pictures: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).float()
 
 
-def witness_of(reading: Floats) -> Floats:
+def witness_of(readings: Floats, *, spread: float = SPREAD) -> Floats:
     """Log-likelihoods [N, 24] of the directions, given readings [N, 3]."""
-    away = reading[:, None] - readings_of(AZIMUTHS)[None]
-    return np.asarray(-np.square(away).sum(axis=2) / (2 * _SPREAD**2))
+    away = readings[:, None] - readings_of(AZIMUTHS)[None]
+    return np.asarray(-np.square(away).sum(axis=2) / (2 * spread**2))
 
 
 class CarViewEmbedder:
@@ -184,12 +185,12 @@ class CarViewEmbedder:
         self, pictures: NDArray[np.uint8], masks: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float16]:
         """See ``embedding.Embedder``; masks are not looked at."""
-        looks, readings = self._look(pictures)
+        looks, readings = self.look(pictures)
         directions = [
             clip_directions(witness_of(reading[None]), np.zeros(1, np.int64))[0]
             for reading in readings
         ]
-        return _features(np.array(directions).reshape(len(readings), -1), looks)
+        return features_of(np.array(directions).reshape(len(readings), -1), looks)
 
     def embed_clip(
         self,
@@ -198,13 +199,23 @@ class CarViewEmbedder:
         timestamps_ms: Times,
     ) -> tuple[NDArray[np.float16], NDArray[np.float32] | None]:
         """See ``embedding.Embedder``."""
-        looks, readings = self._look(pictures)
+        looks, readings = self.look(pictures)
         directions = clip_directions(witness_of(readings), timestamps_ms)
-        return _features(directions, looks), mean_readings(directions)
+        return features_of(directions, looks), mean_readings(directions)
 
     @torch.inference_mode()
-    def _look(self, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Floats]:
-        """Unit maps [N, D] and readings [N, 3], each picture by itself and mirrored."""
+    def look(self, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Floats]:
+        """Look at each picture by itself, and mirrored.
+
+        Args:
+            pictures: uint8 [N, S, S, 3].
+
+        Returns:
+            Unit maps float32 [N, D], and readings [N, 3] of single pictures.
+
+        Raises:
+            ValueError: Pictures of another size or type.
+        """
         size = self._image_size
         if pictures.dtype != np.uint8 or pictures.shape[1:] != (size, size, 3):
             raise ValueError(
@@ -225,7 +236,7 @@ class CarViewEmbedder:
         return looks, readings
 
 
-def _features(directions: Floats, looks: NDArray[np.float32]) -> NDArray[np.float16]:
+def features_of(directions: Floats, looks: NDArray[np.float32]) -> NDArray[np.float16]:
     """Directions as amplitudes, whose dot product is Bhattacharyya's coefficient, and the maps."""
     parts = np.hstack([DIRECTION_WEIGHT * np.sqrt(directions), looks])
     return np.asarray(parts / np.hypot(DIRECTION_WEIGHT, 1.0), np.float16)

@@ -20,8 +20,9 @@ DIRECTIONS = 24
 AZIMUTHS = np.arange(DIRECTIONS) * (2 * np.pi / DIRECTIONS)
 
 _ENDS_SHOW = 0.35  # cosine from which on all of the front is seen, or all of the rear
-_TURN = np.radians(45.0)  # deviation of what a clip turns within a second
-_LEAST_TURN = np.radians(2.0)
+TURN_DEG = 45.0
+"""Deviation of what a clip turns within a second."""
+_LEAST_TURN_DEG = 2.0
 _MEMORY_MS = 1000.0  # pictures nearer than this repeat each other's mistakes
 
 
@@ -44,12 +45,15 @@ def mean_readings(directions: Floats) -> npt.NDArray[np.float32]:
     return np.asarray(directions @ readings_of(AZIMUTHS), np.float32)
 
 
-def clip_directions(witnesses: Floats, timestamps_ms: Times) -> Floats:
+def clip_directions(
+    witnesses: Floats, timestamps_ms: Times, *, turn_deg: float = TURN_DEG
+) -> Floats:
     """Probabilities of the directions of one clip's pictures, given all of them.
 
     Args:
         witnesses: [N, 24], log-likelihoods, one row a picture.
         timestamps_ms: [N], in any order.
+        turn_deg: Deviation of what a clip turns within a second.
 
     Returns:
         [N, 24], each row adds up to 1.
@@ -57,7 +61,7 @@ def clip_directions(witnesses: Floats, timestamps_ms: Times) -> Floats:
     order = np.argsort(timestamps_ms, kind="stable")
     times = timestamps_ms[order].astype(np.float64)
     heard = witnesses[order] * _weights(times)[:, None]
-    turns = [_turning(gap) for gap in np.diff(times)]
+    turns = [_turning(gap, turn_deg) for gap in np.diff(times)]
     before, after = np.zeros_like(heard), np.zeros_like(heard)
     for place, turn in enumerate(turns, start=1):
         before[place] = _log_through(before[place - 1] + heard[place - 1], turn)
@@ -76,9 +80,9 @@ def _weights(times: Floats) -> Floats:
     return np.asarray(1 / shared.sum(axis=1))
 
 
-def _turning(gap_ms: float) -> Floats:
+def _turning(gap_ms: float, turn_deg: float) -> Floats:
     """Probabilities [24, 24] of the turn within a time."""
-    deviation = max(_TURN * np.sqrt(gap_ms / 1000), _LEAST_TURN)
+    deviation = np.radians(max(turn_deg * np.sqrt(gap_ms / 1000), _LEAST_TURN_DEG))
     away = np.angle(np.exp(1j * (AZIMUTHS[:, None] - AZIMUTHS[None])))
     likely = np.exp(-np.square(away / deviation) / 2)
     return np.asarray(likely / likely.sum(axis=1, keepdims=True))
