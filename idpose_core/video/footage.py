@@ -143,8 +143,8 @@ def scene_cuts(
     the two after it, and relative to contrast 2.5 times. (The second lowest and not their mean, so
     that two cuts close together do not hide each other.)
 
-    Each frame of a dissolve begins a shot, so that no shot holds a mixture, and so do the
-    first blank frame and the one after the last: between a fade out and a fade in the shot has changed.
+    Each frame of a dissolve begins a shot, so that no shot holds a mixture, and so do the first
+    blank frame and the one after the last: between a fade out and a fade in the shot has changed.
 
     Args:
         frames: uint8 [H, W, 3] RGB, in order of time; consumed one at a time.

@@ -66,7 +66,7 @@ def glimpse(image: Image) -> Glimpse:
 
 def relative_difference(a: Glimpse, b: Glimpse) -> float:
     """Mean absolute difference over the contrast of the two; about 1 for unrelated pictures."""
-    contrast = np.sqrt((a.contrast ** 2 + b.contrast ** 2) / 2)
+    contrast = np.sqrt((a.contrast**2 + b.contrast**2) / 2)
     return float(np.abs(a.grid - b.grid).mean() / max(contrast, _LEAST_CONTRAST))
 
 
