@@ -179,7 +179,7 @@ class ClipsConfig(Section):
         "box of its kind around it; less shows a detail. 0 = all",
     )
     max_padding: Share = Field(
-        0.4, description="Share of the crop that lies beyond the picture and is filled with grey"
+        0.5, description="Share of the crop that lies beyond the picture and is filled with grey"
     )
     min_sharpness: float = Field(50.0, ge=0, description="Variance of the crop's Laplacian")
     min_brightness: float = Field(

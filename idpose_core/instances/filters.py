@@ -68,7 +68,7 @@ class ClipFilters:
     max_aspect: float = 4.0
     max_fill: float = 0.96
     min_part: float = 0.5
-    max_padding: float = 0.4
+    max_padding: float = 0.5
     min_sharpness: float = 50.0
     min_brightness: float = 40.0
     min_contrast: float = 12.0
