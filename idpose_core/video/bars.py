@@ -14,6 +14,7 @@ _LIT = 40
 _STILL = 24  # grey levels between successive frames, for compression
 _MOST_TIME = 0.9  # share of the frames: an intro over the whole frame takes no bars away
 _DARK_SHARE = 0.5  # of a line of a bar; the rest may be a caption that stands still
+_PURE_SHARE = 0.98  # of a bar's first and last line, beside which a caption never stands
 _STILL_SHARE = 0.99
 _LIT_SHARE = 0.25  # of a line beside a bar: a night sky has no such edge
 _EDGE = 3  # lines within which the picture must begin
@@ -69,16 +70,20 @@ class BarFinder:
 
     def _bars(self, dark: Lines, still: Lines, lit: Lines) -> tuple[int, int]:
         """How many of the first and of the last rows are a bar."""
-        black = dark.mean(axis=1) >= _DARK_SHARE
-        black &= still.mean(axis=1) >= _STILL_SHARE
+        black = (dark.mean(axis=1) >= _DARK_SHARE) & (still.mean(axis=1) >= _STILL_SHARE)
+        pure = black & (dark.mean(axis=1) >= _PURE_SHARE)
         bright = lit.mean(axis=1) >= _LIT_SHARE
         most = int(self._most * len(black))
-        return _bar(black, bright, most), _bar(black[::-1], bright[::-1], most)
+        backwards = black[::-1], pure[::-1], bright[::-1]
+        return _bar(black, pure, bright, most), _bar(*backwards, most)
 
 
 _SIGNS = ("dark", "lit", "still")
 
 
-def _bar(black: Lines, bright: Lines, most: int) -> int:
-    lines = len(black) if black.all() else int(black.argmin())
+def _bar(black: Lines, pure: Lines, bright: Lines, most: int) -> int:
+    reach = len(black) if black.all() else int(black.argmin())
+    if reach == 0 or not pure[0]:
+        return 0
+    lines = 1 + int(np.flatnonzero(pure[:reach])[-1])
     return lines if lines <= most and bright[lines : lines + _EDGE].any() else 0

@@ -21,6 +21,7 @@ Grid = npt.NDArray[np.float32]
 UNLIKE = 0.4  # unlikeness from which two frames may show two shots
 _SIDE = 32
 _DETAIL_SIDE = 128  # of the longer side
+_ROUNDING = 20 / 12  # the squares of the Laplacian's weights, times the variance of rounding
 _LEAST_CONTRAST = 2.0  # grey levels; below is the noise of black frames
 _REACH = 9  # steps that a dissolve may take: 2 s at 4 frames a second
 _LEAST_STEP = 0.05  # share of the way from shot to shot that each frame of a dissolve must go
@@ -36,7 +37,8 @@ class Glimpse:
 
     Attributes:
         grid: The frame as float32 [32, 32, 3].
-        detail: Mean square of the Laplacian of the grey frame at 128 pixels.
+        detail: Mean square of the Laplacian of the grey frame at 128 pixels, without what rounding
+            to whole grey levels adds.
     """
 
     grid: Grid
@@ -61,7 +63,7 @@ def glimpse(image: Image) -> Glimpse:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     grey = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     detail = float((cv2.Laplacian(grey, cv2.CV_64F) ** 2).mean())
-    return Glimpse(np.asarray(grid, dtype=np.float32), detail)
+    return Glimpse(np.asarray(grid, dtype=np.float32), max(0.0, detail - _ROUNDING))
 
 
 def relative_difference(a: Glimpse, b: Glimpse) -> float:
