@@ -139,6 +139,24 @@ class SamplingConfig(Section):
     """How frames are chosen."""
 
     fps: float = Field(4.0, gt=0, le=60, description="Frames a second that are looked at")
+    cut_contrast: float = Field(
+        0.8,
+        gt=0,
+        description="A step that changes the picture by this share of the video's own contrast, "
+        "and stands out, is a cut; unrelated pictures differ by about 1",
+    )
+    dissolve_error: Share = Field(
+        0.2,
+        description="Share by which a frame of a dissolve may be off the mixture of the two shots; "
+        "0 = dissolves are not looked for",
+    )
+    max_bar: float = Field(
+        0.4,
+        ge=0,
+        le=0.49,
+        description="Black bars up to this share of the frame's height or width are no picture; "
+        "0 = bars are not looked for",
+    )
     deadline_seconds: float = Field(600.0, gt=0, description="Limit for decoding one video")
 
 
@@ -151,7 +169,36 @@ class ClipsConfig(Section):
     border: int = Field(2, ge=0, description="A box this near to the frame's edge is dropped")
     min_aspect: float = Field(0.5, ge=0, description="Width over height of the box, at least")
     max_aspect: float = Field(4.0, gt=0, description="Width over height of the box, at most")
+    max_fill: float = Field(
+        0.96,
+        gt=0,
+        le=1,
+        description="Share of the picture's width or height that a box may fill; more shows a "
+        "detail of a vehicle, or its inside. 1 = all",
+    )
+    min_part: Share = Field(
+        0.5,
+        description="Area of a box over those of the same object just before and after, or of a "
+        "box of its kind around it; less shows a detail. 0 = all",
+    )
+    max_padding: Share = Field(
+        0.5, description="Share of the crop that lies beyond the picture and is filled with grey"
+    )
     min_sharpness: float = Field(50.0, ge=0, description="Variance of the crop's Laplacian")
+    min_brightness: float = Field(
+        40.0,
+        ge=0,
+        le=255,
+        description="Grey level that the brightest twentieth of the object's box reaches",
+    )
+    min_contrast: float = Field(
+        12.0, ge=0, description="Standard deviation of the grey levels in the object's box"
+    )
+    max_appearance_jump: Share = Field(
+        0.5,
+        description="Hellinger distance of the colours of successive crops; more is another "
+        "object. 1 = all",
+    )
     min_iou: Share = Field(0.5, description="Overlap with the annotated box")
 
     @model_validator(mode="after")

@@ -71,7 +71,12 @@ class Status(StrEnum):
     TOO_SMALL = "too_small"
     TOUCHES_BORDER = "touches_border"
     BAD_ASPECT = "bad_aspect"
+    PADDED = "padded"  # too much of the square lies beyond the picture
+    DETAIL = "detail"  # the box shows a part of the object only, or its inside
     BLURRED = "blurred"
+    TOO_DARK = "too_dark"
+    LOW_CONTRAST = "low_contrast"  # flat or washed out
+    APPEARANCE_JUMP = "appearance_jump"  # other colours than the rest of the clip: another object
     STATIC = "static"  # identical frames only
 
     INTERNAL_ERROR = "internal_error"  # a defect of idpose: the traceback is in the detail

@@ -33,6 +33,9 @@ def detect_stage(build: Context) -> DetectObjects:
         weights_sha256=weights_sha256,
         floor=min(DETECTION_FLOOR, detector.threshold),
         fps=config.sampling.fps,
+        cut_contrast=config.sampling.cut_contrast,
+        dissolve_error=config.sampling.dissolve_error,
+        max_bar=config.sampling.max_bar,
         decoder=config.decoder,
         device=detector.device,
         deadline_s=config.sampling.deadline_seconds,
@@ -69,6 +72,7 @@ def link(
         threshold=config.detector.threshold,
         boxes_from_annotation=config.detector.kind == "annotations",
         min_iou=config.clips.min_iou,
+        scale=config.image.scale,
         filters=clip_filters(build),
     )
     wanted = sorted(

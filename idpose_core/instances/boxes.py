@@ -37,6 +37,19 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Area:
+    """A rectangle of whole pixels: from ``left`` to before ``right``, ``top`` to before ``bottom``.
+
+    What of a frame is picture: all of it, or what black bars leave.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@dataclass(frozen=True)
 class Detection:
     """One detected object: COCO class name, score in [0, 1], box."""
 
@@ -55,6 +68,7 @@ class FrameDetections:
         height: Frame height in pixels, after rotation.
         cut: Whether a scene cut lies between the previous sampled frame and this one.
         detections: Sorted by falling score.
+        picture: What of the frame is picture and no black bar; None = all.
     """
 
     timestamp_ms: int
@@ -62,6 +76,7 @@ class FrameDetections:
     height: int
     cut: bool
     detections: tuple[Detection, ...]
+    picture: Area | None = None
 
 
 def intersection(a: Box, b: Box) -> float:

@@ -10,7 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from idpose_core.instances.boxes import Box
+from idpose_core.instances.boxes import Area, Box
+
+GREY = 128
+"""Level of what lies beyond the picture: a mirrored frame would show a second object there."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class CropTransform:
     the square, so that the way back is exact.
 
     Attributes:
-        left: Frame x of the crop's left edge in pixels; negative where the crop is padded.
+        left: Frame x of the crop's left edge in pixels; negative where it is beyond the frame.
         top: Frame y of the crop's upper edge in pixels.
         side: Side of the square in frame pixels, at least 1.
         size: Side of the crop in crop pixels.
@@ -82,9 +85,14 @@ def square_around(
 
 
 def crop_square(
-    image: NDArray[np.uint8], box: Box, *, size: int = 160, scale: float = 1.25
+    image: NDArray[np.uint8],
+    box: Box,
+    *,
+    size: int = 160,
+    scale: float = 1.25,
+    picture: Area | None = None,
 ) -> tuple[NDArray[np.uint8], CropTransform]:
-    """Cuts the square around a box, mirrored where it leaves the frame.
+    """Cuts the square around a box, grey where it leaves the picture.
 
     Shrinking averages areas; enlarging, where there are no areas to average, interpolates
     linearly.
@@ -94,6 +102,7 @@ def crop_square(
         box: Relative to the frame.
         size: Side of the crop in pixels.
         scale: Side of the square over the longer side of the box.
+        picture: What of the frame is shown; None = all.
 
     Returns:
         The crop, uint8 [size, size, 3] RGB, and its transform.
@@ -103,22 +112,70 @@ def crop_square(
     """
     height, width = image.shape[:2]
     transform = square_around(box, width, height, size=size, scale=scale)
-    return cut_square(image, transform), transform
+    return cut_square(image, transform, picture), transform
 
 
-def cut_square(image: NDArray[np.uint8], transform: CropTransform) -> NDArray[np.uint8]:
+def cut_square(
+    image: NDArray[np.uint8], transform: CropTransform, picture: Area | None = None
+) -> NDArray[np.uint8]:
     """The crop of a transform, uint8 [size, size, 3] RGB; see :func:`crop_square`."""
     height, width = image.shape[:2]
-    rows = reflected(transform.top, transform.side, height)
-    columns = reflected(transform.left, transform.side, width)
-    square = image[rows[:, None], columns]
+    seen = _within(transform, picture or Area(0, 0, width, height))
+    square = np.full((transform.side, transform.side, 3), GREY, np.uint8)
+    square[
+        seen.top - transform.top : seen.bottom - transform.top,
+        seen.left - transform.left : seen.right - transform.left,
+    ] = image[seen.top : seen.bottom, seen.left : seen.right]
     return np.asarray(_resized(square, transform), dtype=np.uint8)
+
+
+def padding(transform: CropTransform, picture: Area) -> float:
+    """Share of a crop's area, in [0, 1], that lies beyond the picture."""
+    seen = _within(transform, picture)
+    shown = (seen.right - seen.left) * (seen.bottom - seen.top)
+    return 1.0 - shown / transform.side**2
+
+
+def shown(transform: CropTransform, picture: Area) -> Area:
+    """The part of a crop that shows the picture, in whole crop pixels, without mixed ones.
+
+    It has at least a pixel, be it a mixed one.
+    """
+    seen = _within(transform, picture)
+    scale = transform.size / transform.side
+    left, right = (scale * (x - transform.left) for x in (seen.left, seen.right))
+    top, bottom = (scale * (y - transform.top) for y in (seen.top, seen.bottom))
+    mixed = scale / 2 if scale > 1 else 0.0  # enlarging interpolates across the picture's edge
+    left, top = (math.ceil(edge + mixed) if edge > 0 else 0 for edge in (left, top))
+    right, bottom = (
+        int(edge - mixed) if edge < transform.size else transform.size for edge in (right, bottom)
+    )
+    return _whole_pixels(left, top, right, bottom, transform.size)
+
+
+def object_in_crop(transform: CropTransform, box: Box, width: int, height: int) -> Area:
+    """The pixels of a crop in the object's box; at least one. The frame has width x height."""
+    xmin, xmax, ymin, ymax = transform.box_to_crop(box, width, height)
+    return _whole_pixels(int(xmin), int(ymin), math.ceil(xmax), math.ceil(ymax), transform.size)
+
+
+def _whole_pixels(left: int, top: int, right: int, bottom: int, size: int) -> Area:
+    left, top = min(max(left, 0), size - 1), min(max(top, 0), size - 1)
+    return Area(left, top, max(left + 1, min(right, size)), max(top + 1, min(bottom, size)))
+
+
+def _within(transform: CropTransform, picture: Area) -> Area:
+    """What of the square lies in the picture, in frame pixels; empty where they do not meet."""
+    left, top = max(transform.left, picture.left), max(transform.top, picture.top)
+    right = min(transform.left + transform.side, picture.right)
+    bottom = min(transform.top + transform.side, picture.bottom)
+    return Area(left, top, max(left, right), max(top, bottom))
 
 
 def cut_mask(mask: NDArray[np.bool_], transform: CropTransform) -> NDArray[np.bool_]:
     """The object's mask in the crop of a transform, bool [size, size].
 
-    Beyond the frame there is no object, though the picture is mirrored there.
+    Beyond the frame there is no object.
     """
     height, width = mask.shape
     rows = np.arange(transform.top, transform.top + transform.side)
@@ -133,14 +190,3 @@ def _resized(square: NDArray[Any], transform: CropTransform) -> NDArray[Any]:
     size = transform.size
     method = cv2.INTER_AREA if transform.side >= size else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(square, (size, size), interpolation=method))
-
-
-def reflected(start: int, count: int, length: int) -> NDArray[np.int64]:
-    """Indices ``start`` to ``start + count`` folded into 0..length-1 by mirroring at the ends.
-
-    The edge pixel is not repeated, as in ``numpy.pad(mode="reflect")``; the padding may exceed
-    the length, and then it is mirrored again.
-    """
-    period = max(1, 2 * (length - 1))
-    folded = np.arange(start, start + count, dtype=np.int64) % period
-    return np.minimum(folded, period - folded) if length > 1 else folded

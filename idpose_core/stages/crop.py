@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from idpose_core.instances.boxes import Box
-from idpose_core.instances.cropping import CropTransform, crop_square
+from idpose_core.instances.boxes import Area, Box
+from idpose_core.instances.cropping import CropTransform, crop_square, object_in_crop, shown
 from idpose_core.instances.filters import (
     ClipFilters,
+    Crop,
     clip_status,
+    part,
     picture_statuses,
     sharpness,
 )
@@ -33,8 +35,8 @@ Picture = NDArray[np.uint8]
 class CropInstances(RowStage):
     """Cut the followed object out of its frames.
 
-    Repeated pictures and blurred ones are left out; what remains must satisfy the clip's minimum
-    of crops and of seconds.
+    Pictures that are repeated, blurred, too dark or flat, and those in which the object looks like
+    another one, are left out; what remains must satisfy the clip's minimum of crops and of seconds.
 
     Row: ``media_sha256``, ``clip_id``, ``observations``. Location: ``path`` of the media.
     """
@@ -46,7 +48,7 @@ class CropInstances(RowStage):
     deadline_s: float
 
     name: ClassVar[str] = "crop"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     shard_rows: ClassVar[int] = 4
     columns: ClassVar[pa.Schema] = pa.schema(
         [
@@ -65,8 +67,7 @@ class CropInstances(RowStage):
 
     def settings(self) -> Mapping[str, Any]:
         """Geometry, filters and decoder."""
-        kept = ("min_crops", "min_seconds", "min_sharpness")
-        limits = {name: getattr(self.filters, name) for name in kept}
+        limits = {name: getattr(self.filters, name) for name in _LIMITS}
         return {"size": self.size, "scale": self.scale, "decoder": self.decoder, **limits}
 
     def compute(
@@ -81,25 +82,33 @@ class CropInstances(RowStage):
             (frame.timestamp_ms, self._cut(frame.image, wanted[frame.timestamp_ms]))
             for frame in frames
         ]
-        statuses = picture_statuses([picture for _, (picture, _) in cut], self.filters)
+        statuses = picture_statuses([crop for _, (crop, _) in cut], self.filters)
         verdict = clip_status([time for time, _ in cut], statuses, self.filters)
         if verdict is not Status.OK:
             raise Unusable(verdict, count_statuses(statuses))
         return [
-            self._crop(row["clip_id"], wanted[time], picture, where)
-            for (time, (picture, where)), status in zip(cut, statuses, strict=True)
+            {**wanted[time], **where, **pictured(row["clip_id"], time, where, crop)}
+            for (time, (crop, where)), status in zip(cut, statuses, strict=True)
             if status is Status.OK
         ]
 
-    def _cut(self, image: Picture, seen: Mapping[str, Any]) -> tuple[Picture, dict[str, Any]]:
+    def _cut(self, image: Picture, seen: Mapping[str, Any]) -> tuple[Crop, dict[str, Any]]:
+        height, width = image.shape[:2]
         box = Box(*(seen[name] for name in BOX_NAMES))
-        picture, transform = crop_square(image, box, size=self.size, scale=self.scale)
-        return picture, placed(image, transform)
+        area = Area(0, 0, width, height) if seen["picture"] is None else Area(*seen["picture"])
+        picture, transform = crop_square(image, box, size=self.size, scale=self.scale, picture=area)
+        in_box = object_in_crop(transform, box, width, height)
+        return Crop(picture, shown(transform, area), in_box), placed(image, transform)
 
-    def _crop(
-        self, clip_id: str, seen: Mapping[str, Any], picture: Picture, where: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        return {**seen, **where, **pictured(clip_id, seen["timestamp_ms"], where, picture)}
+
+_LIMITS = (
+    "min_crops",
+    "min_seconds",
+    "min_sharpness",
+    "min_brightness",
+    "min_contrast",
+    "max_appearance_jump",
+)
 
 
 def placed(image: Picture, transform: CropTransform) -> dict[str, Any]:
@@ -109,14 +118,14 @@ def placed(image: Picture, transform: CropTransform) -> dict[str, Any]:
 
 
 def pictured(
-    clip_id: str, timestamp_ms: int, where: Mapping[str, Any], picture: Picture
+    clip_id: str, timestamp_ms: int, where: Mapping[str, Any], crop: Crop
 ) -> dict[str, Any]:
-    """What a crop's row has of its picture: id, encoded picture, sharpness."""
-    identity = [clip_id, timestamp_ms, where["transform"], sha256(picture.tobytes())]
+    """What a crop's row has of its picture: id, encoded picture, sharpness of what is shown."""
+    identity = [clip_id, timestamp_ms, where["transform"], sha256(crop.picture.tobytes())]
     return {
         "crop_id": digest(identity)[:24],
-        "image": {"bytes": encode_png(picture), "path": None},
-        "sharpness": sharpness(picture),
+        "image": {"bytes": encode_png(crop.picture), "path": None},
+        "sharpness": sharpness(part(crop.picture, crop.shown)),
     }
 
 

@@ -1,10 +1,10 @@
-"""Detect: decode a video once and look at its frames (detector, scene cuts, footage hash)."""
+"""Detect: decode a video once and look at its frames (detector, cuts, black bars, hash)."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -14,6 +14,7 @@ import pyarrow as pa
 from idpose_core.instances.boxes import Detection
 from idpose_core.instances.detectors import Detector, DetectorKind, load_detector
 from idpose_core.stages.link import BOX
+from idpose_core.video.bars import BarFinder
 from idpose_core.video.decoding import check_decoder, sample_frames
 from idpose_core.video.footage import perceptual_hash, scene_cuts
 from idpose_core.video.frames import Frame, Image
@@ -39,12 +40,15 @@ class DetectObjects(RowStage):
     weights_sha256: str | None
     floor: float
     fps: float
+    cut_contrast: float
+    dissolve_error: float
+    max_bar: float
     decoder: str
     device: str
     deadline_s: float
 
     name: ClassVar[str] = "detect"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     shard_rows: ClassVar[int] = 2
     columns: ClassVar[pa.Schema] = pa.schema(
         [
@@ -52,6 +56,7 @@ class DetectObjects(RowStage):
             pa.field("width", pa.int32()),
             pa.field("height", pa.int32()),
             pa.field("cut", pa.bool_()),
+            pa.field("picture", pa.list_(pa.int32())),  # left, top, right, bottom: see Area
             pa.field("footage_hash", pa.uint64()),
             pa.field("detections", pa.list_(DETECTION)),
         ]
@@ -59,7 +64,7 @@ class DetectObjects(RowStage):
 
     def settings(self) -> Mapping[str, Any]:
         """Detector, floor, sampling and decoder (decoders differ by a grey level in places)."""
-        chosen = ("kind", "floor", "fps", "decoder")
+        chosen = ("kind", "floor", "fps", "cut_contrast", "dissolve_error", "max_bar", "decoder")
         return {name: getattr(self, name) for name in chosen}
 
     def weights(self) -> Mapping[str, str]:
@@ -85,10 +90,20 @@ class DetectObjects(RowStage):
             deadline_s=self.deadline_s,
         )
         rows: list[dict[str, Any]] = []
-        cuts = scene_cuts(self._look(frames, rows))
-        return [{**row, "cut": cut} for row, cut in zip(rows, cuts, strict=True)]
+        bars = BarFinder(self.max_bar)
+        cuts = scene_cuts(
+            self._look(frames, rows, bars),
+            cut_contrast=self.cut_contrast,
+            dissolve_error=self.dissolve_error,
+        )
+        return [
+            {**row, "cut": cut, "picture": astuple(bars.area(row["width"], row["height"]))}
+            for row, cut in zip(rows, cuts, strict=True)
+        ]
 
-    def _look(self, frames: Iterable[Frame], rows: list[dict[str, Any]]) -> Iterator[Image]:
+    def _look(
+        self, frames: Iterable[Frame], rows: list[dict[str, Any]], bars: BarFinder
+    ) -> Iterator[Image]:
         """Append a row for each frame and pass its picture on, so that a video passes once."""
         for batch in _batches(frames, _BATCH):
             for frame, detections in zip(batch, self._detect(batch), strict=True):
@@ -102,6 +117,7 @@ class DetectObjects(RowStage):
                         "detections": [_plain(detection) for detection in detections],
                     }
                 )
+                bars.add(frame.image)
                 yield frame.image
 
     def _detect(self, frames: Sequence[Frame]) -> Sequence[Sequence[Detection]]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from idpose_core.instances.boxes import Box, Detection, FrameDetections
-from idpose_core.instances.filters import ClipFilters, clip_status, observation_status
+from idpose_core.instances.boxes import Area, Box, Detection, FrameDetections
+from idpose_core.instances.filters import (
+    ClipFilters,
+    clip_status,
+    is_part,
+    observation_status,
+)
 from idpose_core.instances.linking import (
     follow_annotation,
     link_over_time,
@@ -30,6 +35,7 @@ OBSERVATION = pa.struct(
         pa.field("class_name", pa.string()),
         pa.field("score", pa.float64()),
         *BOX,
+        pa.field("picture", pa.list_(pa.int32())),
     ]
 )
 
@@ -46,10 +52,11 @@ class LinkClips(RowStage):
     threshold: float
     boxes_from_annotation: bool
     min_iou: float
+    scale: float
     filters: ClipFilters
 
     name: ClassVar[str] = "link"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     shard_rows: ClassVar[int] = 32
     columns: ClassVar[pa.Schema] = pa.schema(
         [
@@ -79,7 +86,7 @@ class LinkClips(RowStage):
         tracks = link_over_time(frames, classes=frozenset(self.classes), threshold=self.threshold)
         if not tracks:
             raise self._nothing(frames)
-        return [self._clip(row["video_id"], track) for track in tracks]
+        return [self._clip(row["video_id"], frames, track) for track in tracks]
 
     def _annotated(
         self, video_id: str, frames: Sequence[FrameDetections], plain: Mapping[str, Any]
@@ -97,7 +104,7 @@ class LinkClips(RowStage):
                 min_iou=self.min_iou,
             )
         if track is not None:
-            return self._clip(video_id, track)
+            return self._clip(video_id, frames, track)
         inside = [f for f in frames if annotation.box_at(f.timestamp_ms) is not None]
         if not inside:
             status, detail = Status.NO_TRACK, "no sampled frame lies where the object is annotated"
@@ -134,10 +141,16 @@ class LinkClips(RowStage):
             return Unusable(Status.NO_DETECTION, f"{detail}, threshold {self.threshold}")
         return Unusable(Status.NO_TRACK, f"{wanted} seen at up to {best:.2f}, but not linked")
 
-    def _clip(self, video_id: str, track: Track) -> dict[str, Any]:
-        statuses = [observation_status(seen, self.filters) for seen in track.observations]
+    def _clip(
+        self, video_id: str, frames: Sequence[FrameDetections], track: Track
+    ) -> dict[str, Any]:
         times = [seen.timestamp_ms for seen in track.observations]
+        by_time = {frame.timestamp_ms: frame for frame in frames}
+        seen_in = [by_time[time] for time in times]
+        statuses = self._judge(track, seen_in)
         verdict = clip_status(times, statuses, self.filters)
+        lost = None if verdict is Status.OK else count_statuses(statuses)
+        said = [text for text in (describe_bars(seen_in), lost) if text]
         what = [video_id, track.object_id, track.class_name, track.start_ms, track.end_ms]
         return {
             "clip_id": digest(what)[:16],
@@ -147,18 +160,30 @@ class LinkClips(RowStage):
             "end_ms": track.end_ms,
             "frames": len(track.observations),
             "clip_status": verdict.value,
-            "clip_detail": None if verdict is Status.OK else count_statuses(statuses),
+            "clip_detail": "; ".join(said) or None,
             "observations": [
                 {
                     "timestamp_ms": seen.timestamp_ms,
                     "class_name": seen.detection.class_name,
                     "score": seen.detection.score,
                     **asdict(seen.detection.box),
+                    "picture": None if frame.picture is None else list(astuple(frame.picture)),
                 }
-                for seen, status in zip(track.observations, statuses, strict=True)
+                for seen, frame, status in zip(track.observations, seen_in, statuses, strict=True)
                 if status is Status.OK
             ],
         }
+
+    def _judge(self, track: Track, seen_in: Sequence[FrameDetections]) -> list[Status]:
+        statuses = []
+        for place, (seen, frame) in enumerate(zip(track.observations, seen_in, strict=True)):
+            status = observation_status(seen, self.filters, picture=frame.picture, scale=self.scale)
+            if status is Status.OK and is_part(
+                track.observations, place, frame.detections, self.filters
+            ):
+                status = Status.DETAIL
+            statuses.append(status)
+        return statuses
 
 
 def count_statuses(statuses: Sequence[Status]) -> str:
@@ -169,9 +194,22 @@ def count_statuses(statuses: Sequence[Status]) -> str:
     return ", ".join([f"{good} of {len(statuses)} frames good", *lost])
 
 
+def describe_bars(frames: Sequence[FrameDetections]) -> str | None:
+    """In words how wide the black bars are that were cut off; None where there are none."""
+    frame = frames[0]
+    area = frame.picture
+    if area is None or area == Area(0, 0, frame.width, frame.height):
+        return None
+    right, bottom = frame.width - area.right, frame.height - area.bottom
+    return (
+        f"black bars cut off: {area.left} pixels left, {right} right, {area.top} above, "
+        f"{bottom} below"
+    )
+
+
 def read_frames(location: Mapping[str, Any]) -> list[FrameDetections]:
     """The detect stage's rows as values."""
-    columns = ["timestamp_ms", "width", "height", "cut", "detections"]
+    columns = ["timestamp_ms", "width", "height", "cut", "picture", "detections"]
     return [
         FrameDetections(
             timestamp_ms=row["timestamp_ms"],
@@ -179,6 +217,7 @@ def read_frames(location: Mapping[str, Any]) -> list[FrameDetections]:
             height=row["height"],
             cut=row["cut"],
             detections=tuple(_detection(plain) for plain in row["detections"]),
+            picture=Area(*row["picture"]),
         )
         for row in read_located(location, columns)
     ]

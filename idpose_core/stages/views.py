@@ -10,7 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from idpose_core.datasets.views import View, ViewSet
-from idpose_core.instances.cropping import CropTransform, cut_mask, cut_square, square_around
+from idpose_core.instances.boxes import Area
+from idpose_core.instances.cropping import (
+    CropTransform,
+    cut_mask,
+    cut_square,
+    shown,
+    square_around,
+)
+from idpose_core.instances.filters import Crop
 from idpose_core.stages.crop import CropInstances, encode_png, pictured, placed
 from storage.digests import digest
 from storage.reasons import Status, Unusable
@@ -32,7 +40,7 @@ class CropViews(RowStage):
     scale: float
 
     name: ClassVar[str] = "views"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     shard_rows: ClassVar[int] = 2
     columns: ClassVar[pa.Schema] = pa.schema(
         [
@@ -69,13 +77,15 @@ class CropViews(RowStage):
 
     def _crop(self, clip_id: str, index: int, view: View) -> dict[str, Any]:
         transform = self._transform(view)
-        picture, where = cut_square(view.image, transform), placed(view.image, transform)
+        height, width = view.image.shape[:2]
+        crop = Crop(cut_square(view.image, transform), shown(transform, Area(0, 0, width, height)))
+        where = placed(view.image, transform)
         mask = None if view.mask is None else cut_mask(view.mask, transform)
         if mask is not None and not mask.any():
             raise Unusable(Status.TOO_SMALL, f"view {index} is less than a pixel of image.size")
         return {
             **where,
-            **pictured(clip_id, index * STEP_MS, where, picture),
+            **pictured(clip_id, index * STEP_MS, where, crop),
             **asdict(view.box),
             "clip_id": clip_id,
             "timestamp_ms": index * STEP_MS,

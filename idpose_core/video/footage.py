@@ -14,6 +14,14 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 
 from idpose_core.video.frames import Image
+from idpose_core.video.transitions import (
+    UNLIKE,
+    Glimpse,
+    dissolves,
+    glimpse,
+    relative_difference,
+    unlikeness,
+)
 
 NO_TEXTURE = 0
 """Hash of a frame that shows too little to be recognised; a true pHash has half its bits set."""
@@ -23,7 +31,9 @@ MAX_DISTANCE = 6
 MIN_MATCHES = 3
 
 CUT_SCORE = 27.0
+SAME_VIEW = 0.2  # unlikeness of two frames below which they show one view, in whatever light
 CUT_RATIO = 1.75
+CHANGE_RATIO = 2.5  # the same for changes relative to contrast: cameras jerk
 CUT_REACH = 2
 _CUT_SIDE = 256
 
@@ -115,30 +125,59 @@ def _longest_chain(matches: Iterable[tuple[int, int]]) -> int:
     return len(ends)
 
 
-def scene_cuts(frames: Iterable[Image]) -> list[bool]:
-    """Whether a hard cut lies between each sampled frame and the one before it.
+def scene_cuts(
+    frames: Iterable[Image], *, cut_contrast: float = 0.8, dissolve_error: float = 0.2
+) -> list[bool]:
+    """Whether another shot has begun between each sampled frame and the one before it.
 
-    The score of a step is that of PySceneDetect's ContentDetector: the mean absolute difference of
-    hue, saturation and value, threshold 27. Between frames sampled at 2 to 4 a second a pan or a
-    car that fills the picture scores as high as a cut, but then so do the steps beside it. So, as
-    in PySceneDetect's AdaptiveDetector, a cut must also stand out: it scores at least 1.75 times
-    the second lowest of the two steps before and the two after it. (The second lowest and not
-    their mean, so that two cuts close together do not hide each other.)
+    A hard cut scores high: the score of a step is that of PySceneDetect's ContentDetector, the
+    mean absolute difference of hue, saturation and value, threshold 27. Dark or colourless videos
+    never score so high, so a step is also taken for a cut where it changes the picture by
+    ``cut_contrast`` of the frames' own contrast (see ``transitions.relative_difference``). Either
+    way the picture must be another one, not the same in another light: hue is noise in the dark,
+    and headlamps flash.
+
+    Between frames sampled at 2 to 4 a second a pan or a car that fills the picture scores as high
+    as a cut, but then so do the steps beside it. So, as in PySceneDetect's AdaptiveDetector, a cut
+    must also stand out: it scores at least 1.75 times the second lowest of the two steps before and
+    the two after it, and relative to contrast 2.5 times. (The second lowest and not their mean, so
+    that two cuts close together do not hide each other.)
+
+    Each frame of a dissolve begins a shot, so that no shot holds a mixture, and so do the first
+    blank frame and the one after the last: between a fade out and a fade in the shot has changed.
 
     Args:
         frames: uint8 [H, W, 3] RGB, in order of time; consumed one at a time.
+        cut_contrast: See above; about 1 is the difference of unrelated pictures.
+        dissolve_error: See ``transitions.dissolves``; 0 finds no dissolves.
 
     Returns:
         One flag a frame; the first is False.
     """
     scores: list[float] = []
+    seen: list[Glimpse] = []
     before = None
     for image in frames:
         now = _hue_saturation_value(image)
         scores.append(0.0 if before is None else _difference(before, now))
+        seen.append(glimpse(image))
         before = now
     steps = scores[1:]
-    return [False for _ in scores[:1]] + [_stands_out(steps, i) for i in range(len(steps))]
+    changes = [relative_difference(a, b) for a, b in pairwise(seen)]
+    unlike = [unlikeness(a, b) for a, b in pairwise(seen)]
+    mixed = dissolves(seen, least_difference=cut_contrast, max_error=dissolve_error)
+    blank = [frame.blank for frame in seen]
+
+    def is_cut(i: int) -> bool:
+        if _stands_out(steps, i, CUT_SCORE, CUT_RATIO) and unlike[i] >= SAME_VIEW:
+            return True
+        limits = ((changes, cut_contrast), (unlike, UNLIKE))
+        return all(_stands_out(values, i, least, CHANGE_RATIO) for values, least in limits)
+
+    return [
+        i > 0 and (i in mixed or blank[i - 1] != blank[i] or is_cut(i - 1))
+        for i in range(len(scores))
+    ]
 
 
 def _hue_saturation_value(image: Image) -> npt.NDArray[np.int16]:
@@ -155,7 +194,7 @@ def _difference(a: npt.NDArray[np.int16], b: npt.NDArray[np.int16]) -> float:
     return float(np.abs(a - b).mean())
 
 
-def _stands_out(scores: Sequence[float], i: int) -> bool:
+def _stands_out(scores: Sequence[float], i: int, least: float, ratio: float) -> bool:
     around = sorted([*scores[max(0, i - CUT_REACH) : i], *scores[i + 1 : i + 1 + CUT_REACH]])
     usual = around[(len(around) - 1) // 2] if around else 0.0
-    return scores[i] >= CUT_SCORE and scores[i] >= CUT_RATIO * usual
+    return scores[i] >= least and scores[i] >= ratio * usual

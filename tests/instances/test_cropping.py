@@ -6,12 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idpose_core.instances.boxes import Box
+from idpose_core.instances.boxes import Area, Box
 from idpose_core.instances.cropping import (
+    GREY,
     CropTransform,
     crop_square,
     cut_mask,
-    reflected,
+    cut_square,
+    object_in_crop,
+    padding,
+    shown,
     square_around,
 )
 
@@ -48,29 +52,91 @@ def test_shrinking_averages_areas() -> None:
     assert np.all(crop == 50)
 
 
-@given(st.integers(-40, 40), st.integers(1, 60), st.integers(2, 12))
-def test_reflection_is_that_of_numpy(start: int, count: int, length: int) -> None:
-    before, after = max(0, -start), max(0, start + count - length)
-    padded = np.pad(np.arange(length), (before, after), mode="reflect")
-    expected = padded[start + before : start + before + count]
-    np.testing.assert_array_equal(reflected(start, count, length), expected)
-
-
 def test_padding_larger_than_the_frame() -> None:
     image = gradient(20, 400)
     crop, transform = crop_square(image, Box(0.0, 1.0, 0.0, 1.0), size=500)
     assert transform.side == 500
     assert transform.top < -2 * 20
-    padded = np.pad(image, ((240, 240), (50, 50), (0, 0)), mode="reflect")
+    padded = np.pad(image, ((240, 240), (50, 50), (0, 0)), constant_values=GREY)
     np.testing.assert_array_equal(crop, padded)
+    assert padding(transform, Area(0, 0, 400, 20)) == pytest.approx(1 - 20 * 400 / 500**2)
 
 
-def test_the_edge_of_the_frame_is_mirrored_by_opencvs_rule() -> None:
+def test_beyond_the_frame_there_is_grey_and_no_second_object() -> None:
     image = gradient(100, 100)
     crop, transform = crop_square(image, Box(0.6, 1.0, 0.3, 0.7), size=50)
-    padded = cv2.copyMakeBorder(image, 30, 30, 30, 30, cv2.BORDER_REFLECT_101)
+    padded = cv2.copyMakeBorder(image, 30, 30, 30, 30, cv2.BORDER_CONSTANT, value=(GREY,) * 3)
     top, left = transform.top + 30, transform.left + 30
     np.testing.assert_array_equal(crop, padded[top : top + 50, left : left + 50])
+
+
+def test_a_black_bar_is_padding_like_the_world_beyond_the_frame() -> None:
+    image = gradient(100, 100)
+    image[80:] = 0
+    bar_free = Area(0, 0, 100, 80)
+    crop, transform = crop_square(image, Box(0.3, 0.7, 0.38, 0.78), size=50, picture=bar_free)
+    assert (transform.top, transform.side) == (33, 50)
+    assert np.all(crop[47:] == GREY)
+    np.testing.assert_array_equal(crop[:47], image[33:80, transform.left : transform.left + 50])
+    assert padding(transform, bar_free) == pytest.approx(3 / 50)
+    assert shown(transform, bar_free) == Area(0, 0, 50, 47)
+
+
+squares = st.builds(
+    CropTransform,
+    left=st.integers(-80, 120),
+    top=st.integers(-80, 120),
+    side=st.integers(1, 150),
+    size=st.integers(1, 96),
+)
+areas = st.builds(
+    lambda x, y: Area(min(x), min(y), max(x), max(y)),
+    st.tuples(st.integers(0, 60), st.integers(61, 100)),
+    st.tuples(st.integers(0, 40), st.integers(41, 70)),
+)
+
+
+@given(squares, areas)
+def test_what_is_shown_is_the_picture_alone_and_what_is_not_is_grey(
+    transform: CropTransform, area: Area
+) -> None:
+    """White picture in a black frame: no pixel of the part that is shown is anything but white."""
+    image = np.zeros((70, 100, 3), np.uint8)
+    image[area.top : area.bottom, area.left : area.right] = 255
+    crop = cut_square(image, transform, area)
+    assert crop.min() >= GREY  # the bar itself never shows
+    assert 0 <= padding(transform, area) <= 1
+    part = shown(transform, area)
+    assert 0 <= part.left < part.right <= transform.size
+    assert 0 <= part.top < part.bottom <= transform.size
+    if padding(transform, area) == 0:
+        assert part == Area(0, 0, transform.size, transform.size)
+    if min(part.right - part.left, part.bottom - part.top) > 1:
+        assert crop[part.top : part.bottom, part.left : part.right].min() == 255
+
+
+@given(squares, areas, st.lists(st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)), min_size=1))
+def test_padding_does_not_touch_the_way_back(transform, area, points) -> None:  # type: ignore[no-untyped-def]
+    frame = np.array(points)
+    cut_square(np.zeros((70, 100, 3), np.uint8), transform, area)
+    back = transform.to_frame(transform.to_crop(frame))
+    np.testing.assert_allclose(back, frame, rtol=0, atol=1e-6)
+
+
+def test_a_frames_pixel_is_found_where_the_transform_says_beside_padding() -> None:
+    image = np.zeros((100, 100, 3), np.uint8)
+    image[20, 90] = 255
+    crop, transform = crop_square(image, Box(0.7, 1.0, 0.1, 0.4), size=38)
+    (y, x) = np.argwhere(crop[..., 0] == 255)[0]
+    assert transform.side == 38
+    assert tuple(transform.to_frame(np.array([x, y], float))) == (90, 20)
+
+
+def test_the_object_in_a_crop() -> None:
+    transform = square_around(Box(0.4, 0.6, 0.4, 0.5), 1000, 1000, size=50)
+    box = Box(0.4, 0.6, 0.4, 0.5)
+    assert object_in_crop(transform, box, 1000, 1000) == Area(5, 15, 45, 35)
+    assert object_in_crop(transform, Box(0.1, 0.9, 0.1, 0.9), 1000, 1000) == Area(0, 0, 50, 50)
 
 
 fractions = st.floats(0, 1, allow_nan=False)
