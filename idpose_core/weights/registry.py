@@ -161,6 +161,17 @@ _NETWORKS = (
         suffix=".safetensors",
     ),
     PretrainedNetwork(
+        name="car-view",
+        purpose="reads how vehicles face (embedder.kind=car-view)",
+        licence="Apache-2.0 (idpose); learnt from rendered cars and from the photographs of "
+        "github.com/dsmlr/Car-Parts-Segmentation, which state none",
+        shipped="car-view.safetensors",
+        sha256="3af486373abd51fbdb5a212479ef69c629760ea6f96dda583cb42e137195b16d",
+        size=2_228_686,
+        suffix=".safetensors",
+        note="docs/weights/car-view.md is its card",
+    ),
+    PretrainedNetwork(
         name="alexnet",
         purpose="trunk of the metric lpips-alex-v0.1",
         licence="BSD-3-Clause (torchvision)",

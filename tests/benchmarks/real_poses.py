@@ -393,6 +393,7 @@ def main() -> None:
     parser.add_argument("--azimuth", type=Path, help="car-azimuth.safetensors")
     parser.add_argument("--reader", type=Path, action="append", required=True, help="one a seed")
     parser.add_argument("--rendered-reader", type=Path, help="learnt without photographs")
+    parser.add_argument("--readers-only", action="store_true", help="no other features")
     parser.add_argument("--labels", type=Path, help="another table than real_poses/labels.csv")
     parser.add_argument("--out", type=Path, default=Path("docs/results/real-poses.json"))
     arguments = parser.parse_args()
@@ -402,12 +403,6 @@ def main() -> None:
     print(f"{len(labels)} labels, {len(clips)} clips", flush=True)
     told = [("random neighbour", "0", metric, (value, None, None), 0)
             for metric, value in random_numbers(truth)]  # fmt: skip
-    for name, embedder in other_features(arguments):
-        features, readings = embed_all(embedder, clips, len(labels), alone=False)
-        told += rows_of(name, "none", features @ features.T, truth, readings)
-        print(
-            name, *[f"{m} {v[0]:.2f}" for _, _, m, v, _ in told if _ is not None][-1:], flush=True
-        )
     readers = [(f"{i}", path, "car-view") for i, path in enumerate(arguments.reader)]
     if arguments.rendered_reader:
         readers.append(("0", arguments.rendered_reader, "car-view, learnt without photographs"))
@@ -424,6 +419,10 @@ def main() -> None:
         features, readings = embed_all(embedder, clips, len(labels), alone=False)
         told += rows_of(name, seed, features @ features.T, truth, readings)
         told += rows_of(f"{name}, labels as given", seed, features @ features.T, given, readings)
+    for name, embedder in () if arguments.readers_only else other_features(arguments):
+        features, readings = embed_all(embedder, clips, len(labels), alone=False)
+        told += rows_of(name, "none", features @ features.T, truth, readings)
+        print(name, flush=True)
     write_rows(arguments, told, len(labels))
 
 
