@@ -230,7 +230,8 @@ class EmbedderConfig(Section):
     ] = Field(
         "auto",
         description="auto = car-view, which reads how a vehicle faces, where all classes are "
-        "vehicles; else st-alex, which knows no classes",
+        "vehicles and neither masks nor an azimuth are asked for; else st-alex, which knows no "
+        "classes",
     )
     weights: str | None = Field(
         None, description="File or name of `idpose weights list`; null = by kind"
@@ -261,13 +262,12 @@ class EmbedderConfig(Section):
         """The same without ``auto``: kind and masks as the classes ask for them."""
         kind = self.kind
         if kind == "auto":
-            kind = "car-view" if set(classes) <= VEHICLES and self.masks != "source" else "st-alex"
+            plain = self.masks in ("auto", "none") and self.azimuth is None
+            kind = "car-view" if plain and set(classes) <= VEHICLES else "st-alex"
         masks = self.masks
         if masks == "auto":
             masks = "none" if kind == "car-view" else "grabcut"
-        return EmbedderConfig.model_validate(
-            {**self.model_dump(), "kind": kind, "masks": masks if kind != "car-view" else "none"}
-        )
+        return EmbedderConfig.model_validate({**self.model_dump(), "kind": kind, "masks": masks})
 
 
 class PoseConfig(Section):

@@ -7,10 +7,24 @@ from typing import Any
 import pytest
 
 from flows.configs import find_config
-from idpose_core.config import ConfigError, load_config, parse_override
+from idpose_core.config import (
+    ConfigError,
+    EmbedderConfig,
+    load_config,
+    parse_config,
+    parse_override,
+)
 from storage.digests import digest
 
 DEEP = "[" * 20_000
+WHICH_CROPS = {
+    "sampling": ("cut_contrast", "dissolve_error", "max_bar"),
+    "clips": (
+        "max_fill", "min_part", "max_padding", "min_brightness", "min_contrast",
+        "max_appearance_jump",
+    ),
+}  # fmt: skip
+"""Keys that came after the balance; they change which crops there are, so they are in the names."""
 
 
 def test_the_papers_own_rules() -> None:
@@ -97,7 +111,7 @@ def test_without_a_detector_any_class_may_be_annotated() -> None:
 
 
 def test_versions_that_read_no_azimuth_keep_their_names() -> None:
-    config = load_config("name: a")
+    config = load_config("name: a", {"embedder.kind": "st-alex"})
     assert "azimuth" not in config.identity()["embedder"]
     reading = load_config("name: a", {"embedder.azimuth": "car-azimuth"})
     assert reading.identity()["embedder"] == {
@@ -119,12 +133,58 @@ def test_versions_without_windows_keep_their_names() -> None:
 
 def test_versions_balanced_as_in_the_paper_keep_their_names() -> None:
     """The digest is that of the configuration before there was another balance."""
-    paper = load_config("name: x", {"triplets.balance": "paper"})
-    assert digest(paper.identity()) == "4f94a5ab280a97006c48f3778bf4783b"
-    unused = {"triplets.balance": "paper", "triplets.clip_rows": 3, "triplets.max_turn_deg": 10}
-    assert load_config("name: x", unused).identity() == paper.identity()
+    wanted = {"triplets.balance": "paper", "embedder.kind": "st-alex"}
+    paper = load_config("name: x", wanted).identity()
+    unused = {**wanted, "triplets.clip_rows": 3, "triplets.max_turn_deg": 10}
+    assert load_config("name: x", unused).identity() == paper
+    for section, keys in WHICH_CROPS.items():
+        for key in keys:
+            del paper[section][key]
+    assert digest(paper) == "4f94a5ab280a97006c48f3778bf4783b"
     now = load_config("name: x").identity()["triplets"]
     assert (now["balance"], now["clip_rows"], now["max_turn_deg"]) == ("target", 16, 45)
     assert "min_trust" not in now
     trusted = load_config("name: x", {"triplets.min_trust": 0.5})
     assert trusted.identity()["triplets"]["min_trust"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("classes", "asked", "chosen"),
+    [
+        (["car"], {}, ("car-view", "none")),
+        (["truck", "bus"], {"masks": "none"}, ("car-view", "none")),
+        (["person"], {}, ("st-alex", "grabcut")),
+        (["car", "person"], {}, ("st-alex", "grabcut")),
+        (["person"], {"masks": "none"}, ("st-alex", "none")),
+        # who asks for masks or for the azimuth of a masked picture gets them
+        (["car"], {"masks": "grabcut"}, ("st-alex", "grabcut")),
+        (["car"], {"azimuth": "car-azimuth"}, ("st-alex", "grabcut")),
+        # who names a kind gets it
+        (["car"], {"kind": "rotnet"}, ("rotnet", "grabcut")),
+        (["car"], {"kind": "rotnet", "masks": "none"}, ("rotnet", "none")),
+        (["person"], {"kind": "car-view"}, ("car-view", "none")),
+        (["car"], {"kind": "car-view", "azimuth": "own.safetensors"}, ("car-view", "none")),
+    ],
+)
+def test_the_embedder_is_chosen_by_the_classes(
+    classes: list[str], asked: dict[str, str], chosen: tuple[str, str]
+) -> None:
+    config = parse_config({"name": "a", "classes": classes, "embedder": asked})
+    assert (config.embedder.kind, config.embedder.masks) == chosen
+    named = config.identity()["embedder"]
+    assert (named["kind"], named["masks"]) == chosen
+    assert parse_config(config.model_dump()) == config  # as a flow's parameters carry it
+    rest = config.embedder.model_dump(exclude={"kind", "masks"})
+    assert rest == EmbedderConfig.model_validate(asked).model_dump(exclude={"kind", "masks"})
+
+
+def test_masks_that_the_data_brings_are_used() -> None:
+    config = load_config("name: a", {"source.kind": "rendered", "embedder.masks": "source"})
+    assert (config.embedder.kind, config.embedder.masks) == ("st-alex", "source")
+
+
+@pytest.mark.parametrize("masks", ["grabcut", "source"])
+def test_car_view_is_not_given_masks(masks: str) -> None:
+    asked = {"embedder.kind": "car-view", "embedder.masks": masks, "source.kind": "rendered"}
+    with pytest.raises(ConfigError, match=f"car-view looks at no masks: leave masks={masks} out"):
+        load_config("name: a", asked)

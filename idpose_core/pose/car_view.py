@@ -129,12 +129,12 @@ def load_reader(weights: Path) -> ViewReader:
     Raises:
         ValueError: A file that is missing, damaged or of another network.
     """
-    tensors = {name: value.float() for name, value in read_tensors(weights).items()}
+    tensors = read_tensors(weights)
     rows = tensors.get("hidden.weight")
     try:
         reader = ViewReader(len(rows) if rows is not None else 1)
         reader.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f"{weights} does not hold a reader of views") from error
     return reader.eval()
 
@@ -190,7 +190,7 @@ class CarViewEmbedder:
             clip_directions(witness_of(reading[None]), np.zeros(1, np.int64))[0]
             for reading in readings
         ]
-        return features_of(np.array(directions).reshape(len(readings), -1), looks)
+        return features_of(np.array(directions).reshape(-1, len(AZIMUTHS)), looks)
 
     def embed_clip(
         self,

@@ -29,6 +29,7 @@ _HIDDEN, _MEMBERS = 64, 5  # perceptrons whose mean is one wide perceptron
 _BATCH, _EPOCHS, _RATE, _DECAY = 128, 8, 1e-3, 0.05
 _DROP_INPUT, _DROP_HIDDEN = 0.2, 0.3
 _LEAST_SPREAD = 1e-3
+_COLUMNS = {"file", "xmin", "xmax", "ymin", "ymax", "front", "rear", "left_side", "right_side"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,11 @@ def read_photographs(folder: Path) -> list[Photograph]:
     """
     found = []
     with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
+        table = csv.DictReader(file)
+        missing = _COLUMNS.difference(table.fieldnames or ())
+        if missing:
+            raise ValueError(f"{folder}: labels.csv has no column {', '.join(sorted(missing))}")
+        for row in table:
             stored = cv2.imread(str(folder / "photos" / row["file"]))
             if stored is None:
                 raise ValueError(f"{folder}: the photograph {row['file']} cannot be read")
@@ -138,13 +143,13 @@ def train_reader(
     weights = _weights([lesson.readings for lesson in lessons])
     wanted = torch.from_numpy(readings).float()
     members = []
-    for member in range(_MEMBERS):
-        with torch.random.fork_rng():
+    with torch.random.fork_rng():
+        for member in range(_MEMBERS):
             torch.manual_seed(1000 * seed + member)
             draws = np.random.default_rng([seed, member])
             members.append(_member((seen - mean) / spread, wanted, weights, draws))
-        say(f"perceptron {member + 1} of {_MEMBERS}")
-    reader = _together(members, mean, spread)
+            say(f"perceptron {member + 1} of {_MEMBERS}")
+        reader = _together(members, mean, spread)
     save_file({n: v.half().contiguous() for n, v in reader.state_dict().items()}, destination)
     return reader
 

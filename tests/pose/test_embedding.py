@@ -220,7 +220,8 @@ def test_names_dimensions_and_digests(files: dict[str, Path]) -> None:
     assert facts(load_embedder("grey-pixels", silhouette=False)) == ("grey-pixels", 1024, False)
     digest = hashlib.sha256(files["rotnet"].read_bytes()).hexdigest()
     assert load_embedder("rotnet", files["rotnet"]).weights_sha256 == digest
-    assert set(embedder_kinds()) == {*KINDS, "dinov2"}  # which test_dinov2 tests
+    # which test_dinov2 and test_car_view test
+    assert set(embedder_kinds()) == {*KINDS, "dinov2", "car-view"}
 
 
 def test_contradicting_or_incomplete_options(files: dict[str, Path]) -> None:
