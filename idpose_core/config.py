@@ -309,10 +309,11 @@ class TripletsConfig(Section):
         "picture; where none is read, none is asked for",
     )
     clip_rows: int | None = Field(
-        16,
+        8,
         ge=1,
         description="balance=target: a clip that shows v of the eight views gives at most so many "
-        "rows times v squared, and as many as it has where it shows all; null = no limit",
+        "rows times v squared, and as many as it has where it shows all; of rows without a change "
+        "of pose at most so many; null = no limit",
     )
     min_trust: float | None = Field(
         None,

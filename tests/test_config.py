@@ -142,7 +142,7 @@ def test_versions_balanced_as_in_the_paper_keep_their_names() -> None:
             del paper[section][key]
     assert digest(paper) == "4f94a5ab280a97006c48f3778bf4783b"
     now = load_config("name: x").identity()["triplets"]
-    assert (now["balance"], now["clip_rows"], now["max_turn_deg"]) == ("target", 16, 45)
+    assert (now["balance"], now["clip_rows"], now["max_turn_deg"]) == ("target", 8, 45)
     assert "min_trust" not in now
     trusted = load_config("name: x", {"triplets.min_trust": 0.5})
     assert trusted.identity()["triplets"]["min_trust"] == 0.5

@@ -106,6 +106,8 @@ def draw_triplets(
         exclude_diagonal=triplets.exclude_diagonal,
         balance=triplets.balance,
         clip_rows=_clip_rows(table, directions, triplets.clip_rows) if by_target else None,
+        still_rows=triplets.clip_rows if by_target else None,
+        faces_deg=directions.best(),
     )
     pairs = id_pictures(table, triplets.min_gap_ms)
     without_pose = {reason: int(pairs[of].sum()) for reason, of in reasons.items()}

@@ -12,12 +12,17 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from idpose_core.pose.directions import VIEW_NAMES, Directions, angle_between, view_of
+from idpose_core.pose.directions import (
+    CHANGED_DEG,
+    VIEW_NAMES,
+    Directions,
+    angle_between,
+    view_of,
+)
 from idpose_core.pose.space import Float64, Int32
 
 Rows = npt.NDArray[np.int64]
 
-CHANGED_DEG = 30.0
 RIGHT_DEG = 45.0
 OPPOSITE_DEG = 135.0
 

@@ -22,6 +22,8 @@ VIEW_NAMES = (
 )  # fmt: skip
 """The eight views, 45 degrees apart, by what is seen of the object."""
 
+CHANGED_DEG = 30.0
+"""A turn from ID picture to target beyond this is a change of pose."""
 _VIEW_DEG = 360 / len(VIEW_NAMES)
 _SHARE_OF_CLIP = 0.8  # of a clip's crops: the others may be read wrongly
 _REACH = 2  # crops before, and after, that a crop is compared with

@@ -28,8 +28,9 @@ from idpose_core.pose.balance import (
     reuse_cap,
     water_level,
 )
+from idpose_core.pose.directions import CHANGED_DEG, angle_between
 from idpose_core.pose.neighbours import Neighbours
-from idpose_core.pose.space import Float32, Int32
+from idpose_core.pose.space import Float32, Float64, Int32
 
 Strings = npt.NDArray[np.str_]
 Integers = npt.NDArray[np.int64]
@@ -140,6 +141,8 @@ def sample_triplets(
     exclude_diagonal: bool = False,
     balance: BalanceRule = "paper",
     clip_rows: Integers | None = None,
+    still_rows: int | None = None,
+    faces_deg: Float64 | None = None,
     min_entropy: float = 0.90,
     max_pairs: int = 4_000_000,
 ) -> Triplets:
@@ -171,6 +174,10 @@ def sample_triplets(
         clip_rows: int64 [N], how many rows the clip of each crop may give; such a clip offers its
             first pairs in hash order, its pairs of clusters taking turns. None = any number. Only
             with `balance="target"`, where a pair's bin is known before its pose picture.
+        still_rows: of the rows of a clip, how many may show no change of pose. None = any number.
+            Needs `clip_rows`.
+        faces_deg: float64 [N], the directions by which a change is told, NaN where one is not
+            known: there a pair shows a change if its two clusters differ.
         min_entropy: the balance wished for when `rows` is None.
         max_pairs: bound on the pairs that are looked at. Clips with so many crops that there
             would be more keep, for each target, an evenly spaced part of its ID pictures.
@@ -205,7 +212,11 @@ def sample_triplets(
             left_out[SAME_CLUSTER] = int(np.sum(~differ))
             pairs = pairs[differ]
     if clip_rows is not None:
-        offered = _first_of_clips(clip[pairs.own], raw_bins, clip_rows[pairs.own])
+        groups, most = clip[pairs.own], clip_rows[pairs.own]
+        if still_rows is not None:
+            still = _stands_still(pairs, faces_deg, cluster)
+            groups, most = 2 * groups + still, np.where(still, np.minimum(still_rows, most), most)
+        offered = _first_of_clips(groups, raw_bins, most)
         left_out[TURNS_LITTLE] = int(np.sum(~offered))
         pairs = pairs[offered]
     wanted = min(MAX_DEFAULT_ROWS if rows is None else rows, len(pairs.own))
@@ -328,6 +339,17 @@ def _assign_poses(
         room -= np.bincount(wish[served], minlength=len(room))
         waiting = waiting[~served]
     return _Pairs(pairs.own, pairs.target, pose, similarity)[pose >= 0], same_cluster
+
+
+def _stands_still(
+    pairs: _Pairs, faces_deg: Float64 | None, cluster: Integers
+) -> npt.NDArray[np.bool_]:
+    """Say which pairs of ID picture and target show no change of pose, bool [P]."""
+    same_cluster = np.asarray(cluster[pairs.own] == cluster[pairs.target])
+    if faces_deg is None:
+        return same_cluster
+    apart = angle_between(faces_deg[pairs.own], faces_deg[pairs.target])
+    return np.where(np.isnan(apart), same_cluster, apart <= CHANGED_DEG)
 
 
 def _first_of_clips(clip: Integers, bins: Integers, most: Integers) -> npt.NDArray[np.bool_]:
