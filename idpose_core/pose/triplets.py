@@ -212,11 +212,14 @@ def sample_triplets(
             left_out[SAME_CLUSTER] = int(np.sum(~differ))
             pairs = pairs[differ]
     if clip_rows is not None:
-        groups, most = clip[pairs.own], clip_rows[pairs.own]
+        offered = np.ones(len(pairs.own), np.bool_)
         if still_rows is not None:
-            still = _stands_still(pairs, faces_deg, cluster)
-            groups, most = 2 * groups + still, np.where(still, np.minimum(still_rows, most), most)
-        offered = _first_of_clips(groups, raw_bins, most)
+            still = np.flatnonzero(_stands_still(pairs, faces_deg, cluster))
+            most = np.full(len(still), still_rows)
+            offered[still] = _first_of_clips(clip[pairs.own[still]], raw_bins[still], most)
+        left = np.flatnonzero(offered)
+        most = clip_rows[pairs.own[left]]
+        offered[left] = _first_of_clips(clip[pairs.own[left]], raw_bins[left], most)
         left_out[TURNS_LITTLE] = int(np.sum(~offered))
         pairs = pairs[offered]
     wanted = min(MAX_DEFAULT_ROWS if rows is None else rows, len(pairs.own))
