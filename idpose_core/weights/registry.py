@@ -169,7 +169,7 @@ _NETWORKS = (
         sha256="3af486373abd51fbdb5a212479ef69c629760ea6f96dda583cb42e137195b16d",
         size=2_228_686,
         suffix=".safetensors",
-        note="docs/weights/car-view.md is its card",
+        note="docs/weights-car-view.md is its card",
     ),
     PretrainedNetwork(
         name="alexnet",
