@@ -4,13 +4,16 @@
 
 Builds real-clips from the clips and both YouTube-BoundingBoxes videos with YOLOX, and ytbb-car from
 the latter alone with their own annotated boxes. Of real-clips 100 crops and 50 triplets are chosen
-by a seed and, with ``--sheets``, drawn as numbered pictures for judging. The pictures are for
-looking at and are not kept; verdicts are kept in real_clips_verdicts.csv by the names of the crops,
-so that they hold only for the very pictures that were looked at.
+by a seed and, with ``--sheets``, drawn as numbered pictures for judging. Among the triplets stand
+25 whose pose picture is drawn at random from another video, so that whoever judges does not know
+which are which. The pictures are for looking at and are not kept; verdicts are kept in
+docs/results/real-clips-verdicts.csv by the names of the crops, so that they hold only for the very
+pictures that were looked at.
 
-Verdicts: crops ``right`` (the box holds the object followed) or ``wrong``; clips ``one`` vehicle or
-``several``; triplets, three letters for ID, target and pose: ``y`` right, ``r`` roughly, ``n``
-wrong.
+Verdicts: crops ``right`` (the box holds the object followed) or ``wrong``; clips ``one`` vehicle
+or ``several``; triplets, four letters: ID, target and pose, each ``y`` right, ``r`` roughly, ``n``
+wrong; and ``y`` where the pose visibly changes from ID to target, else ``n``. A pose is right
+within about 45 degrees, rough within 90.
 """
 
 from __future__ import annotations
@@ -33,13 +36,15 @@ import pyarrow as pa
 
 from idpose_core.reports.pictures import load_pictures, sample_triplets, seeded
 from storage.datasets import read_manifest, read_table
+from storage.digests import digest
 from storage.objects import Store
 from tests.benchmarks.retrieval import public_arguments, write
 from tests.benchmarks.retrieval import row as result_row
 
 HERE = Path(__file__).parent
-VERDICTS = HERE / "real_clips_verdicts.csv"
-CROPS, TRIPLETS, SEED = 100, 50, 0
+VERDICTS = Path("docs/results/real-clips-verdicts.csv")
+CROPS, TRIPLETS, RANDOM, SEED = 100, 50, 25, 0
+_AT_RANDOM = "r"  # no hexadecimal digit: it tells them apart, behind what a sheet shows
 ROLES = ("id_crop", "pose_crop", "target_crop")
 
 
@@ -119,18 +124,35 @@ def main() -> None:
     crops, triplets = (read_table(store, manifest, table) for table in ("crops", "triplets"))
     chosen = sorted(crops["crop_id"].to_pylist(), key=lambda name: seeded(SEED, name))[:CROPS]
     drawn = sample_triplets(triplets, TRIPLETS, SEED)
+    mixed = sorted(
+        [*drawn, *at_random(triplets, crops)], key=lambda row: seeded(1, row["triplet_id"])
+    )
     clips = strips_of_clips(crops)
     if arguments.sheets:
         arguments.sheets.mkdir(parents=True, exist_ok=True)
         groups = {
             "crops": {name: [name] for name in chosen},
             "clips": clips,
-            "triplets": {row["triplet_id"]: [row[role] for role in ROLES] for row in drawn},
+            "triplets": {row["triplet_id"]: [row[role] for role in ROLES] for row in mixed},
         }
         for what, columns, rows in (("crops", 10, 5), ("clips", 1, 10), ("triplets", 3, 6)):
             draw(store, crops, groups[what], columns, rows, arguments.sheets / what)
-    counted = verdicts({"drawn crops": chosen, "clips": list(clips)}, drawn, found)
+    random = [row for row in mixed if _AT_RANDOM in row["triplet_id"]]
+    counted = verdicts({"drawn crops": chosen, "clips": list(clips)}, drawn, random, found)
     write(arguments.out, [*attrition(store, found), *counted, *attrition(store, annotated)])
+
+
+def at_random(triplets: pa.Table, crops: pa.Table) -> list[dict[str, Any]]:
+    """Triplets whose pose picture is a crop of another video, drawn by the seed."""
+    ids = sorted(zip(crops["crop_id"].to_pylist(), crops["video_id"].to_pylist(), strict=True))
+    draws = np.random.default_rng(SEED)
+    found = []
+    for row in sample_triplets(triplets, RANDOM, SEED + 1):
+        elsewhere = [crop for crop, video in ids if video != row["video_id"]]
+        pose = elsewhere[int(draws.integers(len(elsewhere)))]
+        name = digest([row["id_crop"], pose, row["target_crop"]])[: 32 - len(_AT_RANDOM)]
+        found.append({**row, "pose_crop": pose, "triplet_id": f"{name[:8]}{_AT_RANDOM}{name[8:]}"})
+    return found
 
 
 def attrition(store: Store, found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -160,7 +182,10 @@ def strips_of_clips(crops: pa.Table, count: int = 10) -> dict[str, list[str]]:
 
 
 def verdicts(
-    named: Mapping[str, Sequence[str]], drawn: Sequence[dict[str, Any]], found: dict[str, Any]
+    named: Mapping[str, Sequence[str]],
+    drawn: Sequence[dict[str, Any]],
+    random: Sequence[dict[str, Any]],
+    found: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """Counts of the verdicts on crops, clips and triplets; what was not judged is counted."""
     with VERDICTS.open(newline="") as file:
@@ -169,15 +194,18 @@ def verdicts(
     for what, names in named.items():
         counts = Counter(kept.get(name, "not judged") for name in names)
         rows += [row(found, f"{what}: {verdict}", n) for verdict, n in sorted(counts.items())]
-    judged = [kept[t["triplet_id"]] for t in drawn if t["triplet_id"] in kept]
-    rows.append(row(found, "drawn triplets judged", len(judged)))
-    for place, role in enumerate(("ID", "target", "pose")):
-        of_role = Counter(verdict[place] for verdict in judged)
-        names = {"y": "right", "r": "roughly", "n": "wrong"}
-        rows += [
-            row(found, f"drawn triplets: {role} {name}", of_role[letter])
-            for letter, name in names.items()
-        ]
+    names = {"y": "right", "r": "roughly", "n": "wrong"}
+    for what, some in (("drawn triplets", drawn), ("random pose pictures", random)):
+        judged = [kept[t["triplet_id"]] for t in some if t["triplet_id"] in kept]
+        rows.append(row(found, f"{what} judged", len(judged)))
+        for place, role in enumerate(("ID", "target", "pose")):
+            of_role = Counter(verdict[place] for verdict in judged)
+            rows += [
+                row(found, f"{what}: {role} {name}", of_role[letter])
+                for letter, name in names.items()
+            ]
+        changed = sum(verdict[3] == "y" for verdict in judged)
+        rows.append(row(found, f"{what}: the pose visibly changes from ID to target", changed))
     return rows
 
 
