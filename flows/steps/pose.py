@@ -29,19 +29,18 @@ _IN_MEMORY = 2 * 2**30  # features of more bytes than this are held in a tempora
 
 
 def check_space(build: Context) -> None:
-    """See that what pose and trust are to be told by is there.
+    """See that the pose space that is asked for is there and of this embedder.
 
     Raises:
-        ConfigError: The pose space that is asked for is not there or is of another embedder, or
-            a least trust is asked for without a model of trust.
+        ConfigError: It is not.
     """
-    if build.config.triplets.min_trust is not None and shipped_trust() is None:
-        raise ConfigError(
-            "triplets.min_trust: this idpose brings no model of trust (pair-trust.json): leave "
-            "triplets.min_trust out"
-        )
     if build.config.pose.space != "fit":
         _given_space(build)
+
+
+def _reader(build: Context) -> str:
+    """What reads the directions, where the embedder reads any."""
+    return "car-view" if build.config.embedder.kind == "car-view" else "car-azimuth"
 
 
 def pose_space(
@@ -119,7 +118,7 @@ def neighbours(
     mine = [clip for clip in clips if clip.split == split and clip.crops]
     if not mine:
         return RETRIEVAL.empty_table()
-    triplets, trust = build.config.triplets, shipped_trust()
+    triplets, trust = build.config.triplets, shipped_trust(_reader(build))
     known = sorted(
         (embedded[clip.clip_id].row_key, clip.identity) for clip in mine if clip.identity
     )
@@ -138,11 +137,7 @@ def neighbours(
 def triplets(
     build: Context, split: str, clips: Sequence[Clip], retrieval: pa.Table, clusters: int
 ) -> dict[BalanceRule, Sample]:
-    """Draw the balanced triplets of one split by both rules of balance, to tell them apart.
-
-    Raises:
-        ConfigError: A least trust is asked for, and the embedder reads nothing that gives any.
-    """
+    """Draw the balanced triplets of one split by both rules of balance, to tell them apart."""
     config = build.config
     build.stages["triplets"] = VERSIONS["triplets"]
     crops = sorted(
@@ -154,13 +149,6 @@ def triplets(
         ),
         key=lambda crop: str(crop["crop_id"]),
     )
-    unread = retrieval.num_rows and retrieval["trusts"].null_count == retrieval.num_rows
-    if config.triplets.min_trust is not None and unread:
-        raise ConfigError(
-            f"triplets.min_trust: embedder.kind={config.embedder.kind} reads no direction, so that "
-            "no pair has a probability of being right: take an embedder that reads directions, or "
-            "leave triplets.min_trust out"
-        )
     rules: tuple[BalanceRule, ...] = ("target", "paper")
     return {
         rule: draw_triplets(

@@ -72,7 +72,7 @@ def draw_triplets(
         seed: Another seed gives another sample of the same balance.
 
     Raises:
-        ValueError: The table is of other crops, or has no trust for ``triplets.min_trust``.
+        ValueError: The table is of other crops.
     """
     ids = [crop["crop_id"] for crop in crops]
     if ids != retrieval["crop_id"].to_pylist():

@@ -28,19 +28,16 @@ def keep_agreeing(
     """Leave out neighbours that face elsewhere or are not trusted; farther ones move up.
 
     Args:
-        neighbours: of N crops; with ``trust`` where `min_trust` is given.
+        neighbours: of N crops.
         read_deg: float64 [N], directions as read, NaN where nothing is; None = agreement is not
             judged.
         max_turn_deg: largest angle between the directions of a crop and its neighbour.
-        min_trust: least probability of being right; None = all. Of an unknown one (NaN) nothing
-            is kept.
+        min_trust: least probability of being right; None = all. Where it is
+            not known, none is asked for.
 
     Returns:
         The neighbours that are left, and for each reason which crops have none because of it,
         bool [N]: by what is wrong with their nearest one. A crop has one reason at most.
-
-    Raises:
-        ValueError: `min_trust` for neighbours without trust.
     """
     some = neighbours.indices >= 0
     elsewhere = np.zeros_like(some)
@@ -48,10 +45,8 @@ def keep_agreeing(
         apart = angle_between(read_deg[:, None], read_deg[neighbours.indices])
         elsewhere = some & (apart > max_turn_deg)
     doubtful = np.zeros_like(some)
-    if min_trust is not None:
-        if neighbours.trust is None:
-            raise ValueError("neighbours without trust cannot be held to min_trust")
-        doubtful = some & ~(neighbours.trust >= min_trust)
+    if min_trust is not None and neighbours.trust is not None:
+        doubtful = some & (neighbours.trust < min_trust)
     lost = some[:, 0] & ~np.any(some & ~elsewhere & ~doubtful, axis=1)
     reasons = {
         NO_NEIGHBOUR: ~some[:, 0],

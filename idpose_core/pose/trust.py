@@ -100,15 +100,19 @@ class TrustModel:
             raise ValueError(f"not a model of trust: {error}") from error
 
 
-@functools.lru_cache(maxsize=1)
-def shipped_trust() -> TrustModel | None:
-    """The model that idpose brings along; None where it brings none.
+@functools.cache
+def shipped_trust(reader: str) -> TrustModel | None:
+    """The model that idpose brings along for a reader of directions; None where it brings none.
+
+    Args:
+        reader: ``car-view`` or ``car-azimuth``: how sure each is means something else.
 
     Raises:
         ValueError: the file is damaged.
     """
     path = Path(__file__).parents[1] / "weights" / "shipped" / "pair-trust.json"
-    return TrustModel.from_json(path.read_text("utf-8")) if path.is_file() else None
+    models = json.loads(path.read_text("utf-8"))
+    return TrustModel.from_json(json.dumps(models[reader])) if reader in models else None
 
 
 def steadiness(
@@ -183,12 +187,9 @@ def fit_trust(
     weights: Float64 | None = None,
     *,
     ridge: float = _RIDGE,
+    monotone: bool = True,
 ) -> TrustModel:
     """Fit the model by ridge-regularised logistic regression: Newton steps, no random numbers.
-
-    No sign of certainty lowers the trust, and no angle raises it: a feature that would is left out,
-    the one that does so most first, until none does. Where nearly all pairs agree, such
-    coefficients are accidents of the data that was fitted.
 
     Minimises the weighted mean of -log P(what is true) + ridge / 2 * (sum of squares of the
     coefficients of the standardised features); the intercept is not held down.
@@ -198,6 +199,9 @@ def fit_trust(
         right: bool [P], whether the pose picture faces as the target does.
         weights: float64 [P], positive, such as one over the clip's number of pairs; None = equal.
         ridge: the strength of the regularisation, above 0.
+        monotone: no sign of certainty lowers the trust, and no angle raises it: a feature that
+            would is left out, the one that does so most first, until none does. Such coefficients
+            serve the world that was fitted, and mislead in another.
 
     Raises:
         ValueError: shapes that do not agree, numbers that are not finite, weights or a ridge that
@@ -223,7 +227,7 @@ def fit_trust(
         columns = np.flatnonzero(np.append(True, kept))
         solution = _newton(design[:, columns], right.astype(np.float64), weights, ridge)
         signed = solution[1:] * _SIGNS[kept]
-        if (signed >= 0).all():
+        if not monotone or (signed >= 0).all():
             break
         kept[np.flatnonzero(kept)[signed.argmin()]] = False
     coefficients = np.zeros(len(FEATURES))

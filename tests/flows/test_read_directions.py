@@ -13,7 +13,7 @@ from flows import inspection
 from flows.build_dataset import build_dataset
 from flows.progress import TerminalProgress
 from flows.steps import pose
-from idpose_core.config import ConfigError, parse_config
+from idpose_core.config import parse_config
 from idpose_core.pose.embedding import PictureEmbedder
 from idpose_core.pose.trust import FEATURES, TrustModel
 from storage import schemas
@@ -40,7 +40,7 @@ def read_by_brightness(
 @pytest.fixture
 def reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(PictureEmbedder, "embed_clip", read_by_brightness)
-    monkeypatch.setattr(pose, "shipped_trust", lambda: PLACEHOLDER)
+    monkeypatch.setattr(pose, "shipped_trust", lambda reader: PLACEHOLDER)
     yield
 
 
@@ -101,13 +101,11 @@ def test_the_least_trust_keeps_just_the_trusted_pairs() -> None:
     assert "a lower triplets.min_trust" in line
 
 
-def test_a_least_trust_needs_a_model_and_a_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pose, "shipped_trust", lambda: None)
-    with pytest.raises(ConfigError, match="brings no model of trust"):
-        build("no-model", min_trust=0.5)
-    monkeypatch.setattr(pose, "shipped_trust", lambda: PLACEHOLDER)
-    with pytest.raises(ConfigError, match=r"grey-pixels reads no direction.*leave triplets"):
-        build("no-reading", min_trust=0.5)
+def test_a_least_trust_asks_nothing_of_what_reads_no_directions() -> None:
+    store, dataset = build("no-reading", min_trust=0.9)
+    assert rows(store, dataset, "triplets")
+    sampling = read_manifest(store, dataset)["statistics"]["sampling"]["train"]
+    assert "low_trust" not in sampling["left_out"]
 
 
 def test_versions_made_before_there_were_directions_can_be_looked_at(

@@ -125,7 +125,8 @@ def test_where_nothing_is_read_agreement_is_not_judged() -> None:
 
 def test_neighbours_below_the_least_trust_are_left_out() -> None:
     found, reasons = keep_agreeing(some_neighbours(), min_trust=0.5)
-    assert found.indices.tolist() == [[2, -1], [-1, -1], [1, -1], [-1, -1]]
+    # Of one pair the trust is not known.
+    assert found.indices.tolist() == [[2, -1], [-1, -1], [0, 1], [-1, -1]]
     assert np.flatnonzero(reasons["low_trust"]).tolist() == [1]
     both, reasons = keep_agreeing(
         some_neighbours(), read_deg=np.asarray([0.0, 0, 180, 0]), min_trust=0.5
@@ -134,9 +135,16 @@ def test_neighbours_below_the_least_trust_are_left_out() -> None:
     # Crop 0: its nearest agrees and is not trusted. 1 and 2: their nearest faces elsewhere.
     assert np.flatnonzero(reasons["low_trust"]).tolist() == [0]
     assert np.flatnonzero(reasons["other_direction"]).tolist() == [1, 2]
-    untold = Neighbours(both.indices, both.similarity)
-    with pytest.raises(ValueError, match="without trust"):
-        keep_agreeing(untold, min_trust=0.5)
+
+
+def test_where_no_trust_is_known_none_is_asked_for() -> None:
+    before = some_neighbours()
+    unknown = np.full(before.indices.shape, NONE, np.float32)
+    for trust in (None, unknown):
+        given_ = Neighbours(before.indices, before.similarity, trust)
+        found, reasons = keep_agreeing(given_, min_trust=0.5)
+        np.testing.assert_array_equal(found.indices, before.indices)
+        assert not reasons["low_trust"].any()
 
 
 @given(
