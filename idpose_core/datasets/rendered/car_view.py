@@ -64,7 +64,7 @@ def shown(
 ) -> Iterator[tuple[Picture, float]]:
     """The training cars before backgrounds, with their azimuths in degrees."""
     for model in models_of("car", "train"):
-        pictures, masks, azimuths = _views(folder, model)
+        pictures, masks, azimuths = drawn_views(folder, model)
         for _ in range(_REPEATS):
             for picture, mask, azimuth in zip(pictures, masks, azimuths, strict=True):
                 yield (
@@ -87,9 +87,18 @@ def noise(draws: np.random.Generator, count: int = 200) -> list[Picture]:
     ]
 
 
-def _views(
+def drawn_views(
     folder: Path | None, model: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.float64]]:
+    """24 views of a car from drawn azimuths and elevations.
+
+    Args:
+        folder: Where they are kept; None = nowhere.
+        model: Of the cars.
+
+    Returns:
+        Pictures uint8 [24, 192, 192, 3], masks bool [24, 192, 192], azimuths in degrees [24].
+    """
     kept = folder / f"{model:03d}.npz" if folder else None
     if kept is not None and kept.exists():
         with np.load(kept) as arrays:
