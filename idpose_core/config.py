@@ -22,7 +22,7 @@ VIEW_SETS = ("rendered-views", *PUBLISHED)
 """Kinds of source that are sets of views: objects pictured from all sides, without a detector."""
 
 VEHICLES = frozenset({"car", "bus", "truck"})
-"""Classes whose direction car-view reads."""
+"""Classes as which detectors report cars, vans and pick-ups."""
 
 ImageSize = Annotated[int, Field(ge=32, le=1024)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -229,9 +229,9 @@ class EmbedderConfig(Section):
         "silhouette",
     ] = Field(
         "auto",
-        description="auto = car-view, which reads how a vehicle faces, where all classes are "
-        "vehicles and neither masks nor an azimuth are asked for; else st-alex, which knows no "
-        "classes",
+        description="auto = car-view, which reads how a car faces, where cars are asked for, "
+        "nothing but vehicles beside them, and neither masks nor an azimuth; else st-alex, which "
+        "knows no classes",
     )
     weights: str | None = Field(
         None, description="File or name of `idpose weights list`; null = by kind"
@@ -263,7 +263,8 @@ class EmbedderConfig(Section):
         kind = self.kind
         if kind == "auto":
             plain = self.masks in ("auto", "none") and self.azimuth is None
-            kind = "car-view" if plain and set(classes) <= VEHICLES else "st-alex"
+            cars = "car" in classes and set(classes) <= VEHICLES
+            kind = "car-view" if plain and cars else "st-alex"
         masks = self.masks
         if masks == "auto":
             masks = "none" if kind == "car-view" else "grabcut"
