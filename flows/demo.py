@@ -19,7 +19,6 @@ SETTINGS = {
     "rendered.seconds": 3,
     "rendered.samples": 2,
     "pose.clusters": 16,
-    "triplets.top_k": 3,
 }
 # No perceptual network is at hand without a download: its place takes the difference of pixels.
 TRAINING = {

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from idpose_core.reports.attrition import clips_beside_the_paper, steps
+from idpose_core.reports.explain import pose_feature
 from idpose_core.reports.gallery import dataset_page
 from idpose_core.reports.sampling import sampling_lines
 from storage.datasets import attrition, latest_observation, read_manifest, read_table, verify
@@ -63,6 +64,7 @@ def summary(store: Store, dataset: str) -> dict[str, Any]:
         ],
         "crops_per_clip": statistics.get("crops_per_clip", {}),
         "cluster_sizes": statistics.get("cluster_sizes", {}),
+        "pose_feature": pose_feature(manifest["config"]),
         "balance": statistics.get("balance", {}),
         "sampling": statistics.get("sampling", {}),  # versions made before it have none
         "problems": problems,
@@ -90,6 +92,7 @@ def describe(found: dict[str, Any]) -> Iterator[str]:
     for table, statuses in found["attrition"].items():
         yield f"  {table:10} " + ", ".join(f"{n} {status}" for status, n in statuses.items())
     yield from _describe_losses(found)
+    yield f"  feature    {found['pose_feature']}"
     for split, balance in found["balance"].items():
         if balance["rows"]:
             yield (

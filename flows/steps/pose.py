@@ -40,7 +40,7 @@ def check_space(build: Context) -> None:
 
 def _reader(build: Context) -> str:
     """What reads the directions, where the embedder reads any."""
-    return "car-view" if build.config.embedder.kind == "car-view" else "car-azimuth"
+    return "car-view" if build.config.embedder.kind == "car-view" else "azimuth"
 
 
 def pose_space(

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from idpose_core.config import VIEW_SETS
+from idpose_core.reports.explain import pose_feature
 from idpose_core.reports.sampling import sampling_lines
 from storage.datasets import attrition, source_licences
 
@@ -51,7 +52,7 @@ def dataset_card(
         f"- Source: `{config['source']['kind']}`; licences of the videos: "
         f"{_licences(statistics['licences'])}",
         f"- Boxes: {_boxes(config)}",
-        f"- Embedder: `{config['embedder']['kind']}`, masks: `{config['embedder']['masks']}`, "
+        f"- Pose feature: {pose_feature(config)}; masks: `{config['embedder']['masks']}`, "
         f"{max(map(len, statistics['cluster_sizes'].values()), default=0)} pose clusters",
         "",
         "| | train | test |",

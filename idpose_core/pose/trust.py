@@ -105,7 +105,7 @@ def shipped_trust(reader: str) -> TrustModel | None:
     """The model that idpose brings along for a reader of directions; None where it brings none.
 
     Args:
-        reader: ``car-view`` or ``car-azimuth``: how sure each is means something else.
+        reader: ``car-view`` or ``azimuth``: how sure each is means something else.
 
     Raises:
         ValueError: the file is damaged.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from storage.reasons import Status
 
 STATUSES: dict[str, str] = {
@@ -51,6 +54,11 @@ STATUSES: dict[str, str] = {
     Status.TOO_SMALL: "the object is too small in the frame",
     Status.TOUCHES_BORDER: "the object is cut off by the edge of the frame",
     Status.BAD_ASPECT: "the box is too wide or too tall for one object",
+    Status.TOO_DARK: "the picture is nearly black",
+    Status.LOW_CONTRAST: "the picture is flat: haze, a fade, or nothing to see",
+    Status.PADDED: "too much of the crop lies beyond the frame",
+    Status.DETAIL: "the box holds a detail, not the whole object",
+    Status.APPEARANCE_JUMP: "the clip goes over to something that looks different",
     Status.BLURRED: "the pictures are blurred",
     Status.STATIC: "the picture does not change",
     Status.INTERNAL_ERROR: "a defect of idpose: please report it",
@@ -81,3 +89,18 @@ LEFT_OUT: dict[str, str] = {
     "thinned": "the clip has more pairs than are looked at",
     "not_drawn": "its pair of poses has enough rows",
 }
+
+
+def pose_feature(config: Mapping[str, Any]) -> str:
+    """Which feature finds the pose pictures of a dataset, and what it knows.
+
+    Args:
+        config: Of the dataset's manifest.
+    """
+    embedder = config.get("embedder", {"kind": "unknown"})
+    kind, classes = embedder["kind"], "/".join(config.get("classes", ("unknown",)))
+    if kind == "car-view":
+        return f"car-view, which reads how a car faces, since the classes are {classes}"
+    if embedder.get("reads_azimuth"):
+        return f"{kind}, with a reader of azimuths beside it"
+    return f"{kind}, which knows no classes and cannot tell front from rear (classes: {classes})"

@@ -161,6 +161,15 @@ _NETWORKS = (
         suffix=".safetensors",
     ),
     PretrainedNetwork(
+        name="rendered-azimuth",
+        purpose="tells front from rear in the rendered world (embedder.azimuth)",
+        licence="Apache-2.0 (idpose)",
+        shipped="rendered-azimuth.safetensors",
+        sha256="4c78991ce6708906852fa1ccc8bc7830b0b8ff46325ac6d022931ba86b7fd787",
+        size=472736,
+        suffix=".safetensors",
+    ),
+    PretrainedNetwork(
         name="car-view",
         purpose="reads how vehicles face (embedder.kind=car-view)",
         licence="Apache-2.0 (idpose); learnt from rendered cars and from the photographs of "

@@ -4,7 +4,7 @@
         --rotnet FILE --azimuth FILE [--model OUT.json]
 
 FOLDER has or gets videos of the 41 validation cars, whose azimuth is exact. Both embedders that
-read directions look at them: ``car-view``, and RotNet's with ``car-azimuth`` beside it. Every
+read directions look at them: ``car-view``, and RotNet's with ``rendered-azimuth`` beside it. Every
 crop's five nearest among other cars are pairs; right is within 45 degrees. What the model says is
 then compared with ``real_poses`` (right: within one view of eight), which it never saw.
 """
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--trunk", type=Path, required=True, help="EfficientNet-Lite0")
     parser.add_argument("--reader", type=Path, required=True, help="car-view.safetensors")
     parser.add_argument("--rotnet", type=Path, required=True, help="rendered-rotnet.safetensors")
-    parser.add_argument("--azimuth", type=Path, required=True, help="car-azimuth.safetensors")
+    parser.add_argument("--azimuth", type=Path, required=True, help="rendered-azimuth.safetensors")
     parser.add_argument("--model", type=Path, default=SHIPPED)
     parser.add_argument("--out", type=Path, default=Path("docs/results/pair-trust.json"))
     arguments = parser.parse_args()
@@ -106,7 +106,7 @@ def main() -> None:
         # For other worlds than this one: what both readers have in common.
         "car-view": fit_trust(x, right, weights, ridge=RIDGE),
         # For this world, where it reads.
-        "car-azimuth": fit_trust(*parts[1], ridge=RIDGE, monotone=False),
+        "azimuth": fit_trust(*parts[1], ridge=RIDGE, monotone=False),
     }
     plain = {name: json.loads(model.to_json()) for name, model in models.items()}
     arguments.model.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
