@@ -181,6 +181,16 @@ _NETWORKS = (
         note="docs/weights-car-view.md is its card",
     ),
     PretrainedNetwork(
+        name="car-view-rendered",
+        purpose="the same, learnt without photographs and worse (embedder.azimuth)",
+        licence="Apache-2.0 (idpose)",
+        shipped="car-view-rendered.safetensors",
+        sha256="0268094351021995434d8d14717aeddfcef34d53ec6b2808cd523420bebf47c8",
+        size=2228686,
+        suffix=".safetensors",
+        note="docs/weights-car-view.md is its card",
+    ),
+    PretrainedNetwork(
         name="alexnet",
         purpose="trunk of the metric lpips-alex-v0.1",
         licence="BSD-3-Clause (torchvision)",
