@@ -11,6 +11,8 @@ from rich.console import Console
 
 from flows.configs import find_config
 from flows.runners import configured_server, prepare_prefect
+from storage.datasets import read_manifest
+from storage.objects import Store
 
 SETTINGS = {
     "name": "demo",
@@ -68,6 +70,18 @@ def _say_what_was_built(
         f"\n{counts['videos']} videos became {counts['clips']} clips, {counts['crops']} crops and "
         f"{counts['triplets']} balanced ID/pose/target triplets in {seconds:.0f} s."
     )
+    manifest = read_manifest(Store(root), f"{result['dataset']}@{result['version']}")
+    drawn = [split["changes"]["target"] for split in manifest["statistics"]["sampling"].values()]
+    known, right, opposite, changed = (
+        sum(changes[name] for changes in drawn)
+        for name in ("pose_by_truth", "pose_right", "pose_opposite", "changed_by_truth")
+    )
+    if known:
+        console.print(
+            f"By truth {right / known:.1%} of the pose pictures face as their targets do, within 45 "
+            f"degrees, {opposite / known:.1%} the other way; {changed / known:.1%} of the triplets "
+            "change the pose by more than 30 degrees."
+        )
     parts = ", ".join(f"{stage} {took:.0f} s" for stage, took in result["seconds"].items())
     console.print(
         f"  time:     {parts}, the rest {seconds - sum(result['seconds'].values()):.0f} s"
