@@ -281,7 +281,8 @@ def test_yolox_is_checked_by_its_inputs(real_data: Path, tmp_path: Path) -> None
 def test_networks_that_idpose_brings_along_are_whole_and_small(tmp_path: Path) -> None:
     brought = [entry for entry in list_weights() if entry.shipped]
     assert {entry.name for entry in brought} == {
-        "car-azimuth", "car-view", "car-view-rendered", "rendered-azimuth", "rendered-detector", "rendered-rotnet",
+        "car-azimuth", "car-view", "car-view-rendered", "rendered-azimuth", "rendered-detector",
+        "rendered-rotnet",
     }  # fmt: skip
     for entry in brought:
         path = find_weights(entry.name, tmp_path)
