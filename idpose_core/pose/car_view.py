@@ -152,9 +152,13 @@ def planes(pictures: NDArray[np.uint8]) -> Tensor:
 
 
 def witness_of(readings: Floats, *, spread: float = SPREAD) -> Floats:
-    """Log-likelihoods [N, 24] of the directions, given readings [N, 3]."""
-    away = readings[:, None] - readings_of(AZIMUTHS)[None]
-    return np.asarray(-np.square(away).sum(axis=2) / (2 * spread**2))
+    """Log-likelihoods [N, 24] of the directions, given readings [N, 3].
+
+    The dot product with what a perfect reader says, and not the distance from it: of a view from
+    the side a perfect reader says less than of an end, so a reading that is short because it is
+    unsure would be nearest to a side.
+    """
+    return np.asarray(readings @ readings_of(AZIMUTHS).T / spread**2)
 
 
 class CarViewEmbedder:
