@@ -79,8 +79,8 @@ def _say_what_was_built(
     if known:
         console.print(
             f"By truth {right / known:.1%} of the pose pictures face as their targets do, within "
-            f"45 degrees, {opposite / known:.1%} the other way; {changed / known:.1%} of the triplets "
-            "change the pose by more than 30 degrees."
+            f"45 degrees, {opposite / known:.1%} the other way. The pose changes by more than 30 "
+            f"degrees in {changed / known:.1%} of the triplets."
         )
     parts = ", ".join(f"{stage} {took:.0f} s" for stage, took in result["seconds"].items())
     console.print(
