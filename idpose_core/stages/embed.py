@@ -38,7 +38,7 @@ class EmbedCrops(RowStage):
     turning: bool = True  # whether a clip's crops are moments of one movement, not single views
 
     name: ClassVar[str] = "embed"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     shard_rows: ClassVar[int] = 4
     columns: ClassVar[pa.Schema] = pa.schema(
         [
