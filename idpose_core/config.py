@@ -314,7 +314,7 @@ class TripletsConfig(Section):
         ge=1,
         description="balance=target: a clip that shows v of the eight views gives at most so many "
         "rows times v squared, and as many as it has where it shows all; of rows without a change "
-        "of pose at most so many; null = no limit",
+        "of pose at most half so many; null = no limit",
     )
     min_trust: float | None = Field(
         None,

@@ -106,7 +106,7 @@ def draw_triplets(
         exclude_diagonal=triplets.exclude_diagonal,
         balance=triplets.balance,
         clip_rows=_clip_rows(table, directions, triplets.clip_rows) if by_target else None,
-        still_rows=triplets.clip_rows if by_target else None,
+        still_rows=_still_rows(triplets.clip_rows) if by_target else None,
         faces_deg=directions.best(),
     )
     pairs = id_pictures(table, triplets.min_gap_ms)
@@ -146,6 +146,11 @@ def report(
             for name, sample in samples.items()
         },
     }
+
+
+def _still_rows(rows: int | None) -> int | None:
+    """How many rows of a clip may show no change of pose: half of what a clip that stands gives."""
+    return None if rows is None else max(1, rows // 2)
 
 
 def _clip_rows(

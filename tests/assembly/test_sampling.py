@@ -92,21 +92,21 @@ def test_the_sampler_goes_on_to_the_neighbour_that_agrees() -> None:
 def test_a_clip_that_stays_still_gives_few_rows() -> None:
     crops, retrieval = world()
     sample = draw(crops, retrieval, clip_rows=3)
-    # One view: 3 rows. 140 degrees: 4 views, 3 * 4 * 4 = 48 of its 56 pairs, less the reuse cap,
-    # and of its 14 pairs that are 20 degrees apart only 3.
-    assert rows_of(sample, "s") == 3
+    # One view: of its 3 rows half may stand still, and all do. 140 degrees: 4 views, 3 * 4 * 4 = 48
+    # of its 56 pairs, less the reuse cap, and of its 14 pairs that are 20 degrees apart only 1.
+    assert rows_of(sample, "s") == 1
     assert 12 < rows_of(sample, "t") <= 48
     turned = sample.directions.true_deg[sample.triplets.id_index]
     turned = np.abs(turned - sample.directions.true_deg[sample.triplets.target_index])
     of_t = sample.crops.clip_id[sample.triplets.id_index] == "t"
-    assert np.sum(of_t & (turned <= 30)) <= 3
-    assert sample.left_out["turns_little"] >= 56 - 3 + 56 - 48
+    assert np.sum(of_t & (turned <= 30)) <= 1
+    assert sample.left_out["turns_little"] >= 56 - 1 + 56 - 48
     assert rows_of(draw(crops, retrieval, clip_rows=None), "s") > 20
     unknown = [{**crop, "azimuth_deg": None} for crop in crops]
-    assert rows_of(draw(unknown, retrieval, clip_rows=3), "s") == 3  # as read
-    neither = draw(unknown, world(read=False)[1], clip_rows=3)
+    assert rows_of(draw(unknown, retrieval, clip_rows=3), "s") == 1  # as read
+    neither = draw(unknown, world(read=False)[1], clip_rows=6)
     assert rows_of(neither, "s") == 3  # one cluster
-    assert rows_of(neither, "t") == 12  # two clusters
+    assert rows_of(neither, "t") == 24  # two clusters
 
 
 def test_pairs_below_the_least_trust_are_left_out_and_counted() -> None:
