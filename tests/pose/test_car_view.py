@@ -148,7 +148,9 @@ def test_a_feature_is_the_directions_and_the_look_by_their_weights() -> None:
 
 def test_a_perfect_reading_is_the_likeliest_at_its_direction() -> None:
     witnesses = witness_of(readings_of(AZIMUTHS))
-    assert witnesses.argmax(axis=1).tolist() == list(range(DIRECTIONS))
+    # Within a step: where an end begins to show, the front score outweighs the angle.
+    off = witnesses.argmax(axis=1) - np.arange(DIRECTIONS)
+    assert np.abs((off + DIRECTIONS // 2) % DIRECTIONS - DIRECTIONS // 2).max() <= 1
     np.testing.assert_allclose(witnesses.max(axis=1), 0, atol=1e-12)
     # opposite ends: front score and cosine are off by 2 each, at a deviation of 0.5
     assert witnesses[0, 12] == pytest.approx(-(2**2 + 2**2) / (2 * 0.5**2))
