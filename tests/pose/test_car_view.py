@@ -151,9 +151,9 @@ def test_a_perfect_reading_is_the_likeliest_at_its_direction() -> None:
     # Within a step: where an end begins to show, the front score outweighs the angle.
     off = witnesses.argmax(axis=1) - np.arange(DIRECTIONS)
     assert np.abs((off + DIRECTIONS // 2) % DIRECTIONS - DIRECTIONS // 2).max() <= 1
-    np.testing.assert_allclose(witnesses.max(axis=1), 0, atol=1e-12)
-    # opposite ends: front score and cosine are off by 2 each, at a deviation of 0.5
-    assert witnesses[0, 12] == pytest.approx(-(2**2 + 2**2) / (2 * 0.5**2))
+    # Opposite ends: front score and cosine are 1 and -1, at a deviation of 0.5.
+    assert witnesses[0, 12] == pytest.approx(-2 / 0.5**2)
+    assert not witness_of(np.zeros((1, 3))).any()  # who is unsure favours no direction
 
 
 def test_pictures_of_any_size_are_seen_at_224() -> None:
