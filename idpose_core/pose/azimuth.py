@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from idpose_core.pose.trunks import Trunk
+from idpose_core.pose.turning import DIRECTIONS
 from idpose_core.weights.tensors import read_tensors
 from storage.digests import file_sha256
 
-BINS = 24
+BINS = DIRECTIONS
 SIDE = 64  # of the network's input in pixels
 _CHANNELS = (16, 32, 64, 96)
 _LEAST_SPREAD = 8.0  # grey levels: a picture flatter than this is not stretched further

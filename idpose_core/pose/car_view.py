@@ -27,6 +27,7 @@ from idpose_core.pose.turning import (
     Floats,
     Times,
     clip_directions,
+    lone_directions,
     mean_readings,
     readings_of,
 )
@@ -43,7 +44,7 @@ _FINE_CHANNELS, _READ_CHANNELS = 112, 192
 READ = len(_READ_BLOCKS) * _READ_CHANNELS * _READ_GRID**2
 """Numbers that the perceptron reads."""
 SPREAD = 0.5
-"""Of a reading around the truth."""
+"""Of a reading around the truth: the smaller, the more a reading is worth."""
 
 
 class Trunk(nn.Module):
@@ -158,7 +159,9 @@ def witness_of(readings: Floats, *, spread: float = SPREAD) -> Floats:
     the side a perfect reader says less than of an end, so a reading that is short because it is
     unsure would be nearest to a side.
     """
-    return np.asarray(readings @ readings_of(AZIMUTHS).T / spread**2)
+    # Not `@`: how BLAS adds up depends on the number of rows.
+    told = (readings[:, None] * readings_of(AZIMUTHS)[None]).sum(axis=2)
+    return np.asarray(told / spread**2)
 
 
 class CarViewEmbedder:
@@ -190,11 +193,7 @@ class CarViewEmbedder:
     ) -> NDArray[np.float16]:
         """See ``embedding.Embedder``; masks are not looked at."""
         looks, readings = self.look(pictures)
-        directions = [
-            clip_directions(witness_of(reading[None]), np.zeros(1, np.int64))[0]
-            for reading in readings
-        ]
-        return features_of(np.array(directions).reshape(-1, len(AZIMUTHS)), looks)
+        return features_of(lone_directions(witness_of(readings)), looks)
 
     def embed_clip(
         self,

@@ -39,6 +39,7 @@ from idpose_core.pose.turning import (
     Floats,
     Times,
     clip_directions,
+    lone_directions,
     mean_readings,
 )
 
@@ -174,12 +175,7 @@ class PictureEmbedder:
         it the last bits of every row.
         """
         looks, witnesses = self._look(pictures, masks)
-        directions = None
-        if witnesses is not None:
-            alone = np.zeros(1, np.int64)
-            told = [clip_directions(witness[None], alone)[0] for witness in witnesses]
-            directions = np.array(told).reshape(witnesses.shape)
-        return self._features(looks, directions)
+        return self._features(looks, None if witnesses is None else lone_directions(witnesses))
 
     def embed_clip(
         self,

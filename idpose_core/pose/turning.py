@@ -45,6 +45,16 @@ def mean_readings(directions: Floats) -> npt.NDArray[np.float32]:
     return np.asarray(directions @ readings_of(AZIMUTHS), np.float32)
 
 
+def lone_directions(witnesses: Floats) -> Floats:
+    """Probabilities [N, 24] of the directions of pictures that are each by themselves.
+
+    Args:
+        witnesses: [N, 24], log-likelihoods.
+    """
+    told = np.exp(witnesses - witnesses.max(axis=1, keepdims=True))
+    return np.asarray(told / told.sum(axis=1, keepdims=True))
+
+
 def clip_directions(
     witnesses: Floats, timestamps_ms: Times, *, turn_deg: float = TURN_DEG
 ) -> Floats:
@@ -67,11 +77,9 @@ def clip_directions(
         before[place] = _log_through(before[place - 1] + heard[place - 1], turn)
     for place, turn in reversed(list(enumerate(turns))):
         after[place] = _log_through(after[place + 1] + heard[place + 1], turn)
-    told = before + heard + after
-    told = np.exp(told - told.max(axis=1, keepdims=True))
-    directions = np.empty_like(told)
-    directions[order] = told / told.sum(axis=1, keepdims=True)
-    return np.asarray(directions)
+    directions = np.empty_like(heard)
+    directions[order] = lone_directions(before + heard + after)
+    return directions
 
 
 def _weights(times: Floats) -> Floats:

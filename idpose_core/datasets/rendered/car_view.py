@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -75,8 +76,6 @@ def shown(
 
 def noise(draws: np.random.Generator, count: int = 200) -> list[Picture]:
     """Backgrounds where there are no photographs: coarse fields of colour."""
-    import cv2
-
     return [
         np.asarray(
             cv2.resize(
