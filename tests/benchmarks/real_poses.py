@@ -288,7 +288,8 @@ def summary(
             add(f"{end} read as {end}", (readings[:, 0] * sign > 0).astype(float), read & ends[end])
         azimuth = np.degrees(np.arctan2(readings[:, 2], readings[:, 1]))
         error = np.abs((azimuth - 45 * truth.view + 180) % 360 - 180)
-        numbers["azimuth error, median"] = (float(np.median(error[read & asked])), None, None)
+        if (read & asked).any():
+            numbers["azimuth error, median"] = (float(np.median(error[read & asked])), None, None)
     for name, parts in {
         "hits": ("front hits", "rear hits"),
         "front taken for rear": ("front taken for the other end", "rear taken for the other end"),
