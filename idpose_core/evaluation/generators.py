@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from idpose_core import settings
-from idpose_core.models.generator import Generator, GeneratorConfig
+from idpose_core.methods.registry import METHODS, PAPER
+from idpose_core.models.generator import GeneratorConfig
 from idpose_core.training.checkpoints import Checkpoints
 from idpose_core.training.config import TrainingConfig
 from idpose_core.training.published import Model, ModelError, names, read_model, versions
@@ -25,7 +26,8 @@ class Subject:
 
     Attributes:
         name: ``name@version``, or ``run <id>, step <n>`` where it is not published.
-        generator: The averaged one, in evaluation mode.
+        generator: The averaged network, in evaluation mode: of ID and pose pictures to pictures,
+            unless the method does not swap.
         config: Of its training.
         dataset: Name and version of the data that it was trained on.
         steps: Of its training; None where the model does not say.
@@ -33,11 +35,16 @@ class Subject:
     """
 
     name: str
-    generator: Generator
+    generator: nn.Module
     config: Mapping[str, Any]
     dataset: tuple[str, str]
     steps: int | None
     folder: str
+
+    @property
+    def size(self) -> int:
+        """Side of its pictures."""
+        return int(self.config["generator"].get("size", GeneratorConfig.size))
 
     @property
     def method(self) -> str:
@@ -111,18 +118,25 @@ def _loaded(
     config: Mapping[str, Any],
     weights: Mapping[str, Tensor],
     device: torch.device | str,
-) -> Generator:
-    said = config.get("generator")
-    known = {field.name for field in fields(GeneratorConfig)}
-    if not isinstance(said, dict) or not set(said) <= known:
+) -> nn.Module:
+    method = (config.get("training") or {}).get("method", PAPER)
+    if method not in METHODS:
+        raise ModelError(f"{name} was trained by a method of another version: {method!r}")
+    known = set(TrainingConfig.model_fields) - {"run"}  # here the run's id
+    sections = {key: value for key, value in config.items() if key in known}
+    if not isinstance(sections.get("generator"), dict):
         raise ModelError(f"{name} does not say what its generator is")
-    generator = Generator(GeneratorConfig(**said))
     try:
-        generator.load_state_dict(dict(weights))
+        said = settings.parse(TrainingConfig, {**sections, "training": {"method": method}})
+    except settings.ConfigError as error:
+        raise ModelError(f"{name} does not say what its generator is ({error})") from error
+    network = METHODS[method].published(said.method())
+    try:
+        network.load_state_dict(dict(weights))
     except RuntimeError as error:
         cause = str(error).splitlines()[-1].strip()
         raise ModelError(
             f"the weights of {name} are not of the generator that it names ({cause}): publish it "
             "again"
         ) from error
-    return generator.to(device).eval()
+    return network.to(device).eval()

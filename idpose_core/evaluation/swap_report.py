@@ -152,7 +152,7 @@ def main() -> None:
     with full_precision():
         found = report_swaps(
             store, {subject.method: subject.generator}, training, held_out, measurement,
-            size=subject.generator.config.size, device=asked.device, say=say,
+            size=subject.size, device=asked.device, say=say,
             azimuth=replace(AZIMUTH, steps=steps), identity=replace(IDENTITY, steps=steps),
         )  # fmt: skip
     asked.out.mkdir(parents=True, exist_ok=True)

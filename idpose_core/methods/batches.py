@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +21,8 @@ class TripletBatch(Protocol):
         clip: Index among the training clips of the clip of ``id`` and ``target``, int64 [B].
         weight: How much each triplet counts in L1_dis, float [B], about 1 on average over the
             training triplets; None = 1 each.
+        video: Code of the video of ``id`` and ``target``, int64 [B], on the CPU.
+        key: A random word of this step, a pure function of seed and step.
     """
 
     @property
@@ -34,6 +37,41 @@ class TripletBatch(Protocol):
     def clip(self) -> Tensor: ...  # noqa: D102
     @property
     def weight(self) -> Tensor | None: ...  # noqa: D102
+    @property
+    def video(self) -> Tensor: ...  # noqa: D102
+    @property
+    def key(self) -> int: ...  # noqa: D102
+
+
+def derangement(video: Tensor, key: int) -> Tensor:
+    """For each row of a batch another one, of another video: a random permutation of the rows.
+
+    The rows are sorted by video, videos and rows of one in random order, and moved on by the size
+    of the largest one: so no row lands in its own video.
+
+    Args:
+        video: Codes, int64 [B].
+        key: The same key gives the same permutation.
+
+    Returns:
+        int64 [B] on the CPU: the row that each row meets.
+
+    Raises:
+        ValueError: More than half of the rows are of one video.
+    """
+    codes = video.cpu().numpy()
+    random = np.random.Generator(np.random.PCG64(key))
+    names, counts = np.unique(codes, return_counts=True)
+    if 2 * counts.max() > len(codes):
+        raise ValueError(
+            f"{counts.max()} of {len(codes)} rows of a batch are of one video, and each must meet "
+            "another one: raise training.batch_size, or train on more videos"
+        )
+    place = random.permutation(len(names))[np.searchsorted(names, codes)]
+    order = np.lexsort((random.random(len(codes)), place))
+    met = np.empty(len(codes), np.int64)
+    met[order] = np.roll(order, counts.max())
+    return torch.from_numpy(met)
 
 
 def check_batch(batch: TripletBatch, *, size: int, clips: int) -> None:

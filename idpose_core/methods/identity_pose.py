@@ -2,21 +2,21 @@
 
 An iteration is: ``generate``; a step of the discriminators on ``discriminator_losses``; a step of
 the generator on ``generator_losses``, with the same pictures and the discriminators as they are
-now. Nothing here steps, moves or saves: that is the training loop's.
+now (the paper's alternation). Nothing here steps, moves or saves: that is the training loop's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from idpose_core.methods.batches import TripletBatch
 from idpose_core.methods.losses import (
     Losses,
+    frozen,
     loss_aux,
     loss_dis1,
     loss_dis2,
@@ -25,6 +25,7 @@ from idpose_core.methods.losses import (
     loss_real,
     loss_real_discriminator,
 )
+from idpose_core.methods.method import Optimisation, Update
 from idpose_core.models.discriminators import (
     DiscriminatorConfig,
     PairDiscriminator,
@@ -40,10 +41,10 @@ from idpose_core.models.pixel_verification import (
     verify_pixels,
 )
 
-VERSION = 3
+VERSION = 4
 """To be raised when the same configuration comes to make other weights: it names runs, and a
 checkpoint of another version is refused. 2: the identity encoder begins after He et al.; 3: last
-bits, by Winograd's filtering on CPUs."""
+bits, by Winograd's filtering on CPUs; 4: a run is named by what departs from the defaults."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,18 @@ class IdentityPoseConfig:
     weights: Weights = field(default_factory=Weights)
     aux_on_fakes: bool = False
 
+    def active_terms(self) -> Terms:
+        """The terms without those that weigh nothing, which are not computed."""
+        terms, weights = self.terms, self.weights
+        aux = terms.aux and weights.aux > 0
+        return Terms(
+            dis2=terms.dis2,
+            pv=terms.pv and weights.pv > 0,
+            real=terms.real and (weights.gan > 0 or aux),
+            pair=terms.pair and weights.gan > 0,
+            aux=aux,
+        )
+
 
 PRESETS = {
     "128": IdentityPoseConfig(GENERATORS["128"]),
@@ -134,6 +147,14 @@ PRESETS = {
     ),
 }
 """YTBB and synthetic pictures as in the paper, and 64 x 64 on two CPU cores."""
+
+
+COPY_DEFAULTS: dict[str, Any] = {
+    "generator": {"copy_at": [16, 32]},
+    "weights": {"pv": 0},
+}
+"""What ``copy-attention`` sets: the decoder looks for its counterparts in the identity picture, in
+the place of the loss that asks for it (docs/decisions/copy-attention.md)."""
 
 
 @dataclass(frozen=True)
@@ -186,20 +207,26 @@ class IdentityPose:
             themselves: the networks' parts are called one by one, not through one ``forward``.
         discriminators: ``real`` and ``pair``, as far as the terms need them.
         perceptual: As given. It is not learnt and belongs to no checkpoint.
+        terms: Which losses take part: those of the configuration that weigh something.
 
     Raises:
         ValueError: The distance is of another configuration; L_aux without a clip.
     """
 
+    averaged = "generator"
+    swaps = True
+    optimisations: Mapping[str, Optimisation] = {}
+
     def __init__(
         self, config: IdentityPoseConfig, perceptual: PerceptualDistance, *, clips: int
     ) -> None:
-        terms = config.terms
+        terms = config.active_terms()
         if perceptual.config != config.perceptual:
             raise ValueError(f"the distance is {perceptual.config}, not {config.perceptual}")
         if terms.aux and clips < 1:
             raise ValueError("L_aux needs training clips")
         self.config = config
+        self.terms = terms
         self.perceptual = perceptual
         self.generator = Generator(config.generator)
         self.discriminators = nn.ModuleDict()
@@ -209,33 +236,59 @@ class IdentityPose:
         if terms.pair:
             self.discriminators["pair"] = PairDiscriminator(config.discriminator)
 
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Both sides; one where there is no adversary."""
+        sides: dict[str, nn.Module] = {"generator": self.generator}
+        if len(self.discriminators):
+            sides["discriminators"] = self.discriminators
+        return sides
+
+    @property
+    def compiled(self) -> list[nn.Module]:
+        """The parts that are called as such."""
+        generator = self.generator
+        parts = [generator.id_encoder, generator.pose_encoder, generator.decoder]
+        trunk = self.perceptual.trunk
+        return [*parts, *self.discriminators.values(), *([] if trunk is None else [trunk])]
+
+    def updates(self, batch: TripletBatch) -> Iterator[Update]:
+        """First the discriminators, then the generator."""
+        generated = self.generate(batch)
+        judged = self.discriminator_losses(batch, generated)
+        if judged.parts:
+            yield Update("discriminators", judged)
+        losses = self.generator_losses(batch, generated)
+
+        def measure() -> dict[str, float]:
+            spread = self.measure_pixels(generated)
+            if spread is None or losses.row_sum_error is None:
+                return {}
+            found = {f"pixels/{name}": value for name, value in spread._asdict().items()}
+            return {**found, "pixels/row_sum_error": float(losses.row_sum_error)}
+
+        yield Update("generator", losses, generated.decoded.picture, measure)
+
     def generate(self, batch: TripletBatch) -> Generated:
         """The passes that the losses need: at most four encodes and one decode of 3B.
 
         A pass into L2_dis or into the keys of L_pv alone is left out where that loss is.
         """
-        terms = self.config.terms
-        identity = [batch.id, batch.pose] if terms.dis2 else [batch.id]
-        pose = [batch.pose, batch.id] if terms.dis2 or terms.pv else [batch.pose]
-        id_codes = self.generator.encode_identity(torch.cat(identity)).chunk(len(identity))
-        pose_codes = self.generator.encode_pose(torch.cat(pose)).chunk(len(pose))
-
-        passes = [(id_codes[0], pose_codes[0])]
-        if len(pose_codes) > 1:
-            passes.append((id_codes[0], pose_codes[1]))
-        if len(id_codes) > 1:
-            passes.append((id_codes[1], pose_codes[0]))
-        decoded = self.generator.decode(
-            torch.cat([code for code, _ in passes]), torch.cat([code for _, code in passes])
-        )
-        pictures, features = (part.chunk(len(passes)) for part in decoded)
+        terms = self.terms
+        pairs = [(0, 1)]  # of (I_id, I_pose): the output, and both pictures again
+        if terms.dis2 or terms.pv:
+            pairs.append((0, 0))
+        if terms.dis2:
+            pairs.append((1, 1))
+        decoded = self.generator.passes((batch.id, batch.pose), pairs)
+        pictures, features = (part.chunk(len(pairs)) for part in decoded)
         return Generated(
             decoded,
             output=pictures[0],
             output_feature=features[0],
-            identity_again=pictures[1] if len(passes) > 1 else None,
-            identity_feature=features[1] if len(passes) > 1 else None,
-            pose_again=pictures[2] if len(passes) > 2 else None,
+            identity_again=pictures[1] if len(pairs) > 1 else None,
+            identity_feature=features[1] if len(pairs) > 1 else None,
+            pose_again=pictures[2] if len(pairs) > 2 else None,
         )
 
     def discriminator_losses(self, batch: TripletBatch, generated: Generated) -> Losses:
@@ -244,7 +297,7 @@ class IdentityPose:
         ``D_real``, ``D_pair`` and ``D_aux``, as far as the terms have them. The generated picture
         is data here: no gradient reaches the generator.
         """
-        config, terms, kind = self.config, self.config.terms, self.config.discriminator.loss
+        config, terms, kind = self.config, self.terms, self.config.discriminator.loss
         fake = generated.output.detach()
         parts: dict[str, Tensor] = {}
         if terms.real:
@@ -272,7 +325,7 @@ class IdentityPose:
         ``L1_dis``, ``L2_dis``, ``L_pv``, ``L_aux``, ``L_real`` and ``L_pair``, as far as the terms
         have them. The discriminators judge, and receive no gradient.
         """
-        terms, kind = self.config.terms, self.config.discriminator.loss
+        terms, kind = self.terms, self.config.discriminator.loss
         output = generated.output
         parts = {"L1_dis": loss_dis1(self.perceptual, output, batch.target, batch.weight)}
         if terms.dis2:
@@ -288,7 +341,7 @@ class IdentityPose:
                 self.config.pixel_verification,
             )
             parts["L_pv"] = verified.loss
-        with _frozen(self.discriminators):
+        with frozen(self.discriminators):
             if terms.real:
                 judgement = self.discriminators["real"](output)
                 parts["L_real"] = loss_real(kind, judgement)
@@ -311,7 +364,7 @@ class IdentityPose:
 
     def measure_pixels(self, generated: Generated, pictures: int = 1) -> Statistics | None:
         """Entropy and hubs of the pixel verification over the first pictures; None without it."""
-        if not self.config.terms.pv:
+        if not self.terms.pv:
             return None
         queries, keys = generated.output_feature, _present(generated.identity_feature)
         return measure(queries[:pictures], keys[:pictures], self.config.pixel_verification)
@@ -331,16 +384,3 @@ def _present(tensor: Tensor | None) -> Tensor:
     if tensor is None:
         raise ValueError("these pictures were generated without a pass that the losses need")
     return tensor
-
-
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """No parameter of the network receives a gradient from what is computed inside."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)

@@ -8,11 +8,12 @@ the batch, so that the mean over processes is the loss of the whole batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from idpose_core.models.discriminators import Adversarial, Judgement
@@ -48,6 +49,19 @@ class Losses:
     def weighted(self) -> dict[str, Tensor]:
         """Each part times its weight."""
         return {name: self.weights[name] * part for name, part in self.parts.items()}
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """No parameter of the network receives a gradient from what is computed inside."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def gradient_norms(losses: Losses, at: Tensor) -> dict[str, float]:

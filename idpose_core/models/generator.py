@@ -8,12 +8,15 @@ has in pix2pixHD (512 at 16 x 16 for 128 x 128 pictures).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from idpose_core.models.identity_attention import HEADS, IdentityAttention
 from idpose_core.models.layers import (
     Norm,
     Padding,
@@ -46,6 +49,9 @@ class GeneratorConfig:
         decoder_norm: Of trunk and upper blocks. ``instance`` is pix2pixHD's; it takes from every
             feature its mean and strength, and with them colour, which ``layer`` keeps
             (docs/decisions/decoder-norm.md).
+        copy_at: Sides of the decoder's maps at which every place looks for its counterpart in the
+            identity picture and takes over its colour and features; the paper has none
+            (docs/decisions/copy-attention.md).
 
     Raises:
         ValueError: A setting that no network can have.
@@ -59,6 +65,7 @@ class GeneratorConfig:
     padding: Padding = "reflect"
     norm: Norm = "instance"
     decoder_norm: DecoderNorm = "instance"
+    copy_at: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_choice("upsample", self.upsample, Upsample)
@@ -72,6 +79,9 @@ class GeneratorConfig:
             raise ValueError(
                 f"pictures of {self.size} cannot be halved {self.n_down} times into 2 x 2 or more"
             )
+        sides = [self.size // 2**step for step in range(self.n_down + 1)]
+        if not set(self.copy_at) <= set(sides) or len(set(self.copy_at)) < len(self.copy_at):
+            raise ValueError(f"copy_at names sides out of {sides}, each once, not {self.copy_at}")
 
     @property
     def code_channels(self) -> int:
@@ -125,7 +135,18 @@ def _decoder_norm(channels: int, config: GeneratorConfig) -> nn.Module:
     return instance_norm(channels, config.norm)
 
 
-class IdEncoder(nn.Sequential):
+class _Encoder(nn.Sequential):
+    def maps(self, pictures: Tensor) -> dict[int, Tensor]:
+        """The map after every ReLU by its side: the code is the one of the smallest side."""
+        maps: dict[int, Tensor] = {}
+        for layer in self:
+            pictures = layer(pictures)
+            if isinstance(layer, nn.ReLU):
+                maps[pictures.shape[-1]] = pictures
+        return maps
+
+
+class IdEncoder(_Encoder):
     """E_i: Conv - ReLU blocks. ``[N, 3, S, S]`` in [-1, 1] to ``[N, code_channels, s, s]``.
 
     Without any norm, so that the means and variances that carry identity pass.
@@ -135,7 +156,7 @@ class IdEncoder(nn.Sequential):
         super().__init__(*_encoder(config, normalise=False))
 
 
-class PoseEncoder(nn.Sequential):
+class PoseEncoder(_Encoder):
     """E_p: Conv - InstanceNorm - ReLU blocks. ``[N, 3, S, S]`` to ``[N, code_channels, s, s]``.
 
     A gain shared by all channels and an offset of each channel of the picture change nothing (up
@@ -165,11 +186,28 @@ class ResidualBlock(nn.Module):
         return x + residual
 
 
+class Source(NamedTuple):
+    """What the decoder may copy from: the maps of one side, all ``[N, C, s, s]``.
+
+    Attributes:
+        identity: E_i of the ID picture.
+        place: E_p of the ID picture: where its parts are.
+        wanted: E_p of the pose picture: where they shall be.
+        picture: The ID picture itself, brought to this side by means over areas, C = 3.
+    """
+
+    identity: Tensor
+    place: Tensor
+    wanted: Tensor
+    picture: Tensor
+
+
 class Decoder(nn.Module):
     """Concatenation, residual trunk, Upsample - Conv - Norm - ReLU blocks, tanh head.
 
     No norm follows the concatenation: on the joint map it would erase the statistics that carry
-    identity. No skip connections lead here: from the pose encoder they would carry colour.
+    identity. No skip connections lead here: from the pose encoder they would carry colour. At the
+    sides of ``copy_at`` maps of the pose encoder choose where to copy from, and are not copied.
     """
 
     def __init__(self, config: GeneratorConfig) -> None:
@@ -179,7 +217,13 @@ class Decoder(nn.Module):
             *(ResidualBlock(channels, config) for _ in range(config.n_blocks))
         )
         ups: list[nn.Module] = []
-        for _ in range(config.n_down):
+        copies = nn.ModuleDict()
+        for step in range(config.n_down, -1, -1):
+            side = config.size // 2**step
+            if side in config.copy_at:
+                copies[str(side)] = IdentityAttention(channels, config.width * 2**step)
+            if step == 0:
+                break
             smooth = False if config.upsample == "bilinear" else None
             ups += [
                 nn.Upsample(scale_factor=2, mode=config.upsample, align_corners=smooth),
@@ -189,16 +233,44 @@ class Decoder(nn.Module):
             ]
             channels //= 2
         self.up = nn.Sequential(*ups)
-        self.head = convolution(channels, 3, 7, padding="reflect")
+        self.copies = copies if config.copy_at else None
+        self.head = convolution(channels + 3 * HEADS * len(copies), 3, 7, padding="reflect")
 
-    def forward(self, identity: Tensor, pose: Tensor) -> Decoded:
-        """Decode codes of equal shape ``[N, code_channels, s, s]``."""
-        feature: Tensor = self.up(self.trunk(torch.cat([identity, pose], dim=1)))
+    def forward(
+        self, identity: Tensor, pose: Tensor, sources: dict[int, Source] | None = None
+    ) -> Decoded:
+        """Decode codes of equal shape ``[N, code_channels, s, s]``.
+
+        Args:
+            identity: E_i of the ID picture.
+            pose: E_p of the pose picture.
+            sources: What to copy from at each side of ``copy_at``; None where there is none.
+        """
+        feature: Tensor = self.trunk(torch.cat([identity, pose], dim=1))
+        if self.copies is None:
+            feature = self.up(feature)
+            return self._drawn(feature, feature)
+        moved: list[Tensor] = []
+        steps = len(self.up) // 4
+        for step in range(steps + 1):
+            if step:
+                feature = self.up[4 * step - 4 : 4 * step](feature)
+            side = feature.shape[-1]
+            if str(side) in self.copies:
+                assert sources is not None
+                feature, colours = self.copies[str(side)](feature, *sources[side])
+                moved.append(colours)
+        size = feature.shape[-2:]
+        enlarged = [F.interpolate(x, size, mode="bilinear", align_corners=False) for x in moved]
+        return self._drawn(feature, torch.cat([feature, *enlarged], dim=1))
+
+    def _drawn(self, feature: Tensor, drawn_from: Tensor) -> Decoded:
         # The head is a hundredth of the work. In half precision its output has fewer levels near
         # -1 and 1 than a picture of 8 bits, and pixel verification wants float32 in any case.
         with torch.autocast(feature.device.type, enabled=False):
-            feature = feature.to(self.head.weight.dtype)
-            return Decoded(torch.tanh(self.head(feature)), feature)
+            precise = self.head.weight.dtype
+            picture = torch.tanh(self.head(drawn_from.to(precise)))
+            return Decoded(picture, feature.to(precise))
 
 
 class Generator(nn.Module):
@@ -214,6 +286,9 @@ class Generator(nn.Module):
         # Else the identity reaches the trunk a thousand times weaker than the pose, and is learnt
         # late: docs/decisions/identity-encoder-initialisation.md.
         initialise_without_norm(self.id_encoder)
+        for module in self.modules():
+            if isinstance(module, IdentityAttention):
+                module.initialise()
 
     def encode_identity(self, pictures: Tensor) -> Tensor:
         """E_i of pictures ``[N, 3, S, S]`` in [-1, 1].
@@ -233,8 +308,60 @@ class Generator(nn.Module):
         code: Tensor = self.pose_encoder(self._checked(pictures))
         return code
 
+    def passes(self, pictures: Sequence[Tensor], pairs: Sequence[tuple[int, int]]) -> Decoded:
+        """G for several pairs of the same pictures: each is encoded once, all are decoded at once.
+
+        Args:
+            pictures: Each ``[B, 3, S, S]`` in [-1, 1].
+            pairs: For each pass the places in ``pictures`` of the ID and of the pose picture.
+
+        Returns:
+            The passes one after the other, ``[len(pairs) * B, ...]``.
+
+        Raises:
+            ValueError: Pictures of another shape than the configured one.
+        """
+        copies = self.config.copy_at
+        ids = list(dict.fromkeys(one for one, _ in pairs))
+        poses = list(dict.fromkeys([other for _, other in pairs] + (ids if copies else [])))
+        id_pictures = self._checked(torch.cat([pictures[n] for n in ids]))
+        pose_pictures = self._checked(torch.cat([pictures[n] for n in poses]))
+        from_id = [ids.index(one) for one, _ in pairs]
+        from_pose = [poses.index(other) for _, other in pairs]
+
+        def dealt(maps: Tensor, parts: int, order: Sequence[int]) -> Tensor:
+            chunks = maps.chunk(parts)
+            return torch.cat([chunks[n] for n in order])
+
+        if not copies:
+            return self.decode(
+                dealt(self.id_encoder(id_pictures), len(ids), from_id),
+                dealt(self.pose_encoder(pose_pictures), len(poses), from_pose),
+            )
+        from_place = [poses.index(one) for one, _ in pairs]
+        id_maps, pose_maps = (
+            self.id_encoder.maps(id_pictures),
+            self.pose_encoder.maps(pose_pictures),
+        )
+        sources = {
+            side: Source(
+                dealt(id_maps[side], len(ids), from_id),
+                dealt(pose_maps[side], len(poses), from_place),
+                dealt(pose_maps[side], len(poses), from_pose),
+                dealt(F.adaptive_avg_pool2d(id_pictures, side), len(ids), from_id),
+            )
+            for side in copies
+        }
+        code = min(id_maps)
+        decoded: Decoded = self.decoder(
+            dealt(id_maps[code], len(ids), from_id),
+            dealt(pose_maps[code], len(poses), from_pose),
+            sources,
+        )
+        return decoded
+
     def decode(self, identity: Tensor, pose: Tensor) -> Decoded:
-        """Picture and last feature for codes of either encoder."""
+        """Picture and last feature for codes of either encoder; ``passes`` where it copies."""
         decoded: Decoded = self.decoder(identity, pose)
         return decoded
 
@@ -244,7 +371,7 @@ class Generator(nn.Module):
         Raises:
             ValueError: Pictures of another shape than the configured one.
         """
-        return self.decode(self.encode_identity(identity), self.encode_pose(pose)).picture
+        return self.passes((identity, pose), ((0, 1),)).picture
 
     def _checked(self, pictures: Tensor) -> Tensor:
         side = self.config.size

@@ -45,6 +45,8 @@ class Batch:
         mismatch: The pose picture with the ID picture's jitter: D_pair's real wrong partner.
         clip: Class of the clip of ID and target, int64 ``[B]``; -1 outside of training.
         pose_clip: Class of the pose picture's clip, int64 ``[B]``.
+        video: Code of the video of ID and target, int64 ``[B]``, on the CPU.
+        key: A random word, a function of seed and step.
         weight: How much each triplet counts in L1_dis, float32 ``[B]``; None = 1 each.
     """
 
@@ -54,6 +56,8 @@ class Batch:
     mismatch: Tensor
     clip: Tensor
     pose_clip: Tensor
+    video: Tensor
+    key: int = 0
     weight: Tensor | None = None
 
 
@@ -153,6 +157,7 @@ class Augmentation:
             _to_network(draws.pose_jitter(pose)),
             _to_network(draws.id_jitter(target)),
             mismatch=_to_network(draws.id_jitter(pose)),
+            key=int(random_words(self.seed, "batch", raw.step, 0, count=1)[0]),
         )
 
     def draw(self, step: int, slots: Rows) -> Draws:
@@ -214,10 +219,12 @@ def evaluation_batch(raw: RawBatch, size: int, device: torch.device | str = "cpu
     return _batch(raw, id_, pose, target, mismatch=pose)
 
 
-def _batch(raw: RawBatch, id_: Tensor, pose: Tensor, target: Tensor, mismatch: Tensor) -> Batch:
+def _batch(
+    raw: RawBatch, id_: Tensor, pose: Tensor, target: Tensor, mismatch: Tensor, key: int = 0
+) -> Batch:
     clip, pose_clip = (x.to(id_.device, non_blocking=True) for x in (raw.clip, raw.pose_clip))
     weight = None if raw.weight is None else raw.weight.to(id_.device, non_blocking=True)
-    return Batch(id_, pose, target, mismatch, clip, pose_clip, weight)
+    return Batch(id_, pose, target, mismatch, clip, pose_clip, raw.video, key, weight)
 
 
 def at_training_scale(pictures: Tensor, size: int, device: torch.device | str) -> Tensor:

@@ -1,25 +1,20 @@
 """The configuration of a training: one object that describes it entirely.
 
-A preset says what the networks look like; any key can be set beside it. ``resolve`` writes both
-into one whole, and that is what names the run, is written beside it and into the model.
+A preset says what the networks look like, a method what it sets beside that; any key can be set.
+``resolve`` writes all into one whole, which names the run and stands beside it and in the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from idpose_core import settings
-from idpose_core.methods.identity_pose import (
-    ABLATIONS,
-    PRESETS,
-    VERSION,
-    IdentityPoseConfig,
-    Weights,
-)
+from idpose_core.methods.identity_pose import PRESETS, VERSION, Weights
+from idpose_core.methods.registry import METHODS, PAPER
 from idpose_core.models.discriminators import DiscriminatorConfig
 from idpose_core.models.generator import GeneratorConfig
 from idpose_core.models.perceptual import PerceptualConfig
@@ -28,21 +23,21 @@ from idpose_core.settings import ConfigError, Section
 
 Preset = Literal["128", "64", "small"]
 Precision = Literal["float32", "bfloat16"]
-PAPER = "identity-pose"
-METHODS = {PAPER: ABLATIONS["full"], **{k: v for k, v in ABLATIONS.items() if k != "full"}}
-"""The paper's method and its ablations: which losses take part."""
 
 
 class OptimisationConfig(Section):
     """How the networks are trained (paper, section 4)."""
 
-    method: str = Field(PAPER, description="identity-pose, or one of its ablations")
+    method: str = Field(PAPER, description="identity-pose, an ablation, copy-attention, a baseline")
     preset: Preset | None = Field(
         None, description="128 (YTBB), 64 (synthetic), small (CPU); null = by the device"
     )
     steps: int = Field(100_000, ge=1, description="Updates of the generator, and of each D")
     batch_size: int = Field(16, ge=1, description="Triplets a step, over all processes")
-    learning_rate: float = Field(1e-4, gt=0, description="Of Adam, constant")
+    learning_rate: float = Field(1e-4, gt=0, description="Of Adam")
+    decay_from: float = Field(
+        1, ge=0, le=1, description="Share of the steps after which the rate falls to 0; 1 = never"
+    )
     betas: tuple[float, float] = Field((0.5, 0.999), description="Of Adam")
     average: float = Field(0.999, ge=0, lt=1, description="Limit of the moving average's decay")
     precision: Precision | None = Field(
@@ -123,33 +118,51 @@ class TrainingConfig(Section):
     def identity(self) -> dict[str, Any]:
         """The part that the weights after a step depend on, as plain values.
 
-        Not how long to train and how often to look: more steps go on with the same run.
+        Sections that the method uses, without what has its default, so that a run keeps its name
+        when there comes to be a setting that it does not use. Not how long to train and how often
+        to look: more steps go on with the same run, unless the rate falls towards the last one.
         """
-        plain = self.model_dump(mode="json", exclude={"run": True, "training": _CADENCE})
-        if not self.training.weigh_by_trust:  # runs made before there was a choice stay the same
-            del plain["training"]["weigh_by_trust"]
+        left_out = _CADENCE - {"steps"} if self.training.decay_from < 1 else _CADENCE
+        plain = {"training": _departing(self.training, OptimisationConfig(), left_out)}
+        defaults = TrainingConfig()
+        for name in self._sections():
+            departing = _departing(getattr(self, name), getattr(defaults, name), set())
+            if departing not in ({}, None):
+                plain[name] = departing
+        plain["training"]["method"] = self.training.method
+        return {**plain, "seed": self.seed, "method_version": VERSION}
+
+    def described(self) -> dict[str, Any]:
+        """The same in full, defaults too: what a published model says of itself."""
+        used = {"training", "seed", *self._sections()}
+        plain = self.model_dump(mode="json", include=used)
         return {**plain, "method_version": VERSION}
 
-    def method(self) -> IdentityPoseConfig:
-        """Networks and losses of this training; a loss that weighs nothing is not computed."""
-        terms, weights = METHODS[self.training.method], self.weights
-        aux = terms.aux and weights.aux > 0
-        terms = replace(
-            terms,
-            pv=terms.pv and weights.pv > 0,
-            real=terms.real and (weights.gan > 0 or aux),
-            pair=terms.pair and weights.gan > 0,
-            aux=aux,
+    def method(self) -> Any:
+        """The configuration of the method."""
+        return METHODS[self.training.method].configured(
+            {name: getattr(self, name) for name in self._sections()}
         )
-        return IdentityPoseConfig(
-            generator=self.generator,
-            discriminator=self.discriminator,
-            pixel_verification=self.pixel_verification,
-            perceptual=self.perceptual,
-            terms=terms,
-            weights=weights,
-            aux_on_fakes=self.aux_on_fakes,
-        )
+
+    def _sections(self) -> list[str]:
+        """The names of the sections that the method uses."""
+        known = set(type(self).model_fields) - {"training", "run", "seed"}
+        used = {field.name for field in fields(METHODS[self.training.method].config)}
+        return sorted(known & used)
+
+
+def _departing(value: Any, default: Any, left_out: set[str]) -> Any:
+    """The plain values of a section that are not its defaults; None for a value that is one."""
+
+    def plain(section: Any) -> Any:
+        if isinstance(section, Section):
+            return section.model_dump(mode="json")
+        return asdict(section) if is_dataclass(section) else section  # type: ignore[arg-type]
+
+    found, usual = plain(value), plain(default)
+    if not isinstance(found, dict):
+        return None if found == usual else found
+    return {k: v for k, v in found.items() if k not in left_out and v != usual[k]}
 
 
 _SCHEDULES: dict[Preset, dict[str, Any]] = {
@@ -169,7 +182,7 @@ def resolve(
     *,
     default_preset: Preset = "128",
 ) -> TrainingConfig:
-    """The whole configuration: the preset, over it the values, over these the overrides.
+    """The whole configuration: the preset, over it the method's, the values, the overrides.
 
     Args:
         values: Plain values, such as of a YAML file.
@@ -190,6 +203,9 @@ def resolve(
         **{name: method[name] for name in _PARTS},
         "training": {**_SCHEDULES[preset], "preset": preset},
     }
+    named = training.get("method", PAPER) if isinstance(training, dict) else PAPER
+    if isinstance(named, str) and named in METHODS:
+        base = _over(base, METHODS[named].defaults)
     return settings.parse(TrainingConfig, _over(base, asked))
 
 

@@ -53,6 +53,7 @@ class RawBatch:
         pictures: uint8 ``[3, B, H, W, 3]``, RGB; roles in the order id, pose, target.
         clip: Class of each ID and target picture's clip, int64 ``[B]``; -1 outside of training.
         pose_clip: The same of the pose pictures.
+        video: Code of the video of ID and target, int64 ``[B]``.
         weight: How much each triplet counts in L1_dis, float32 ``[B]``; None = 1 each.
     """
 
@@ -61,6 +62,7 @@ class RawBatch:
     pictures: Tensor
     clip: Tensor
     pose_clip: Tensor
+    video: Tensor
     weight: Tensor | None = None
 
 
@@ -123,6 +125,8 @@ class TripletData:
         self.classes: tuple[str, ...] = tuple(named)
         self._clip = self._class_indices(unit)
         self._pose_clip = self._class_indices(f"pose_{unit}")
+        videos = self.triplets["video_id"].combine_chunks().dictionary_encode()
+        self._video: Rows = videos.indices.to_numpy().astype(np.int64)
 
         used = [self.triplets[f"{role}_crop"].to_pylist() for role in ROLES]
         self._crops = sorted(set().union(*used))
@@ -175,6 +179,7 @@ class TripletData:
             pictures=torch.from_numpy(self.pictures(rows)),
             clip=torch.from_numpy(self._clip[rows]),
             pose_clip=torch.from_numpy(self._pose_clip[rows]),
+            video=torch.from_numpy(self._video[rows]),
             weight=None if self._weight is None else torch.from_numpy(self._weight[rows]),
         )
 

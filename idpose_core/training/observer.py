@@ -68,8 +68,7 @@ class Observer:
 
     def describe(self, resumed: Checkpoint | None) -> None:
         """Say what is about to be trained."""
-        method = self._trainer.method
-        generator = sum(p.numel() for p in method.generator.parameters())
+        generator = sum(p.numel() for p in self._trainer.average.network.parameters())
         self._say(
             f"run {self._run.id}: {self._training.method} ({self._training.preset}) on "
             f"{self._run.dataset}: "
@@ -144,7 +143,7 @@ class Observer:
             self._store,
             run.model_name,
             trainer.average.network.state_dict(),
-            config={**run.config.identity(), "run": run.id, "steps": trainer.step},
+            config={**run.config.described(), "run": run.id, "steps": trainer.step},
             dataset=(manifest["name"], manifest["version"]),
             metrics=metrics,
             code_version=code_version(),

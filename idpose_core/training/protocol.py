@@ -105,7 +105,7 @@ def _augmented(augmentation: Augmentation, chart: Tensor, step: int, slots: Rows
     """The chart in the place of every picture of a batch."""
     pictures = chart.expand(3, len(slots), *chart.shape)
     none = torch.full((len(slots),), -1)
-    batch = augmentation(RawBatch(step, slots, pictures, none, none))
+    batch = augmentation(RawBatch(step, slots, pictures, none, none, none))
     return {name: getattr(batch, name) for name in PICTURES}
 
 

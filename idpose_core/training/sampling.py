@@ -95,7 +95,7 @@ def _order(sampler: Sampler, epoch: int) -> Rows:
     return rows[np.argsort(keys, kind="stable")]
 
 
-_STREAMS = {"order": 1, "augmentation": 2}
+_STREAMS = {"order": 1, "augmentation": 2, "batch": 3}
 
 
 def random_words(
@@ -108,7 +108,7 @@ def random_words(
 
     Args:
         seed: In [0, 2^64).
-        stream: ``order`` or ``augmentation``.
+        stream: ``order``, ``augmentation`` or ``batch``.
         major: Such as the step or the epoch.
         minor: Such as the place in the batch.
         count: How many.

@@ -1,22 +1,21 @@
 """One training step, and the state that it changes.
 
-A step is the paper's alternation: the discriminators on what the generator has just made, then
-the generator with the discriminators as they are now, then its moving average. The passes and
-losses are the method's (``idpose_core.methods.identity_pose``).
+A step is the updates that the method asks for, one after the other, then the moving average of
+what it publishes. Passes, losses and sides are the method's (``idpose_core.methods``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from idpose_core.methods.identity_pose import IdentityPose
-from idpose_core.methods.losses import Losses, gradient_norms
-from idpose_core.models.generator import Generator
+from idpose_core.methods.losses import gradient_norms
+from idpose_core.methods.method import Method, Optimisation, Update
+from idpose_core.methods.registry import METHODS
 from idpose_core.models.perceptual import PerceptualDistance
 from idpose_core.training.augmentation import Batch
 from idpose_core.training.averaging import MovingAverage
@@ -45,7 +44,8 @@ class Trainer:
 
     Attributes:
         method: Networks and losses.
-        average: Moving average of the generator.
+        perceptual: The distance d.
+        average: Moving average of what the method publishes.
         step: Number of finished steps.
     """
 
@@ -65,69 +65,67 @@ class Trainer:
         self.step = 0
         self._world = world or World()
         self._precision = precision_of(config, device)
-        self.method = IdentityPose(config.method(), perceptual.to(device), clips=clips)
+        self.perceptual = perceptual.to(device)
+        build = METHODS[training.method].build
+        self.method: Method = build(config.method(), self.perceptual, clips=clips)
         # Channels last is what the group norm keeps and the plain instance norm would undo.
         self._format = (
             torch.channels_last if config.generator.norm == "group" else torch.contiguous_format
         )
-        for network in (self.method.generator, self.method.discriminators):
+        self._networks = dict(self.method.networks)
+        for network in self._networks.values():
             network.to(device, memory_format=self._format)  # type: ignore[call-overload]
-        self.average: MovingAverage[Generator] = MovingAverage(
-            self.method.generator, training.average
-        )
+        self._averaged = self._networks[self.method.averaged]
+        self.average: MovingAverage[nn.Module] = MovingAverage(self._averaged, training.average)
+        self._training = training
         self._optimisers = {
-            name: torch.optim.Adam(
-                network.parameters(), lr=training.learning_rate, betas=training.betas
-            )
-            for name, network in self._trained().items()
+            name: self._optimiser(network, self.method.optimisations.get(name, Optimisation()))
+            for name, network in self._networks.items()
         }
-        # The first step with a loss that is not finite, kept on the device: asking every step
-        # would make the device wait.
-        self._bad_step = torch.full((), -1, device=device)
-        self._bad_losses: list[str] = []
-        self._bad_mask = torch.zeros(0, dtype=torch.bool, device=device)
+        # For each set of losses the first step in which one was not finite, and which; kept on the
+        # device: asking every step would make the device wait.
+        self._bad: dict[tuple[str, ...], tuple[Tensor, Tensor]] = {}
         if compiled:
             self._compile()
 
     def train_step(
         self, batch: Batch, *, measure: bool = False
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """One step of discriminators and generator.
+        """The updates of one step.
 
         Args:
             batch: This process's share of the batch.
-            measure: Measure the gradient norms of the generator's losses at its output, and how
-                the pixel verification spreads; costs about half a step.
+            measure: Measure the gradient norms of the losses at the generated pictures, and what
+                the method measures; costs about half a step.
 
         Returns:
-            The losses of both sides by name, float [] on the device; and what was measured.
+            The losses of all sides by name, float [] on the device; and what was measured.
         """
         # The backward pass of a compiled part can be run once only; measuring runs it again.
         with torch.compiler.set_stance("force_eager" if measure else "default"):
             return self._step(self._laid_out(batch), measure)
 
     def _step(self, batch: Batch, measure: bool) -> tuple[dict[str, Tensor], dict[str, float]]:
-        with self._autocast():
-            generated = self.method.generate(batch)
-            judged = self.method.discriminator_losses(batch, generated)
-        if judged.parts:
-            self._update("discriminators", judged)
-        with self._autocast():
-            losses = self.method.generator_losses(batch, generated)
-        measured = {}
-        if measure:
-            norms = gradient_norms(losses, generated.decoded.picture)
-            measured = {f"gradient/{name}": norm for name, norm in norms.items()}
-            spread = self.method.measure_pixels(generated)
-            if spread is not None and losses.row_sum_error is not None:
-                measured |= {f"pixels/{k}": v for k, v in spread._asdict().items()}
-                measured["pixels/row_sum_error"] = float(losses.row_sum_error)
-        self._update("generator", losses)
-        self.average.update(self.method.generator)
-        parts = {k: v.detach() for k, v in {**judged.parts, **losses.parts}.items()}
+        self._set_rates()
+        parts: dict[str, Tensor] = {}
+        measured: dict[str, float] = {}
+        updates = self.method.updates(batch)
+        while (update := self._next(updates)) is not None:
+            if measure and update.output is not None:
+                norms = gradient_norms(update.losses, update.output)
+                measured |= {f"gradient/{name}": norm for name, norm in norms.items()}
+            if measure and update.measure is not None:
+                measured |= update.measure()
+            self._update(update)
+            parts |= {name: part.detach() for name, part in update.losses.parts.items()}
+        self.average.update(self._averaged)
         self._remember_bad(parts)
         self.step += 1
         return parts, measured
+
+    def _next(self, updates: Iterator[Update]) -> Update | None:
+        with self._autocast():
+            return next(updates, None)
 
     def machine(self) -> dict[str, str]:
         """What it is computed on: weights differ in their last bits from one to another."""
@@ -147,7 +145,7 @@ class Trainer:
         """d(I_target, I_g) with the moving average: how far held-out triplets are from learnt."""
         with self._autocast():
             made = self.average.network(self._placed(identity), self._placed(pose))
-            return float(self.method.perceptual(made, self._placed(target)))
+            return float(self.perceptual(made, self._placed(target)))
 
     def check_finite(self) -> None:
         """See that all losses since the start were finite, and that all weights are.
@@ -157,14 +155,17 @@ class Trainer:
         Raises:
             NonFiniteLossError: They were not, here or in another process.
         """
-        step = int(self._bad_step)
-        networks = (*self._trained().values(), self.average.network)
+        first = [(int(step), names, mask) for names, (step, mask) in self._bad.items()]
+        step, names, mask = min(
+            (one for one in first if one[0] >= 0), key=lambda one: one[0], default=(-1, (), None)
+        )
+        networks = (*self._networks.values(), self.average.network)
         norms = torch._foreach_norm([p.detach() for net in networks for p in net.parameters()])
         whole = bool(torch.isfinite(torch.stack(norms)).all())
         if not self._world.any(step >= 0 or not whole, self.device):
             return
-        bad = [n for n, b in zip(self._bad_losses, self._bad_mask.tolist(), strict=True) if b]
-        what = f"step {step}: {', '.join(bad)}" if step >= 0 else f"weights by step {self.step}"
+        bad = [] if mask is None else [n for n, b in zip(names, mask.tolist(), strict=True) if b]
+        what = f"step {step}: {', '.join(bad)}" if bad else f"weights by step {self.step}"
         raise NonFiniteLossError(f"{what} became NaN or infinite")
 
     def state_dict(self) -> dict[str, Any]:
@@ -172,7 +173,7 @@ class Trainer:
         return {
             "step": self.step,
             "average": self.average.state_dict(),
-            "networks": {name: network.state_dict() for name, network in self._trained().items()},
+            "networks": {name: network.state_dict() for name, network in self._networks.items()},
             "optimisers": {name: o.state_dict() for name, o in self._optimisers.items()},
         }
 
@@ -180,31 +181,47 @@ class Trainer:
         """Go on from :meth:`state_dict`."""
         self.step = state["step"]
         self.average.load_state_dict(state["average"])
-        for name, network in self._trained().items():
+        for name, network in self._networks.items():
             network.load_state_dict(state["networks"][name])
             self._optimisers[name].load_state_dict(state["optimisers"][name])
 
-    def _trained(self) -> dict[str, nn.Module]:
-        networks: dict[str, nn.Module] = {"generator": self.method.generator}
-        if len(self.method.discriminators):
-            networks["discriminators"] = self.method.discriminators
-        return networks
+    def _optimiser(self, network: nn.Module, asked: Optimisation) -> torch.optim.Adam:
+        training = self._training
+        rate, betas = training.learning_rate * asked.rate, asked.betas or training.betas
+        adam = torch.optim.Adam(network.parameters(), lr=rate, betas=betas)
+        for group in adam.param_groups:
+            group["full_rate"] = rate
+        return adam
 
-    def _update(self, side: str, losses: Losses) -> None:
-        optimiser = self._optimisers[side]
+    def _set_rates(self) -> None:
+        """Constant, then falling in a line to 0 at the last step (pix2pixHD, per epoch)."""
+        training = self._training
+        if training.decay_from == 1:
+            return
+        done = min(1.0, self.step / training.steps)
+        factor = min(1.0, (1 - done) / (1 - training.decay_from))
+        for optimiser in self._optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = group["full_rate"] * factor
+
+    def _update(self, update: Update) -> None:
+        optimiser = self._optimisers[update.side]
         optimiser.zero_grad(set_to_none=True)
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        parameters = self._trained()[side].parameters()
+        update.losses.total.backward()  # type: ignore[no-untyped-call]
+        parameters = self._networks[update.side].parameters()
         self._world.average([p.grad for p in parameters if p.grad is not None])
         optimiser.step()
 
     def _remember_bad(self, parts: Mapping[str, Tensor]) -> None:
         mask = torch.stack([~torch.isfinite(part) for part in parts.values()])
-        if not self._bad_losses:
-            self._bad_losses, self._bad_mask = list(parts), torch.zeros_like(mask)
-        first = mask.any() & (self._bad_step < 0)
-        self._bad_step = torch.where(first, self.step + 1, self._bad_step)
-        self._bad_mask = torch.where(first, mask, self._bad_mask)
+        step, before = self._bad.get(
+            tuple(parts), (torch.full((), -1, device=mask.device), torch.zeros_like(mask))
+        )
+        first = mask.any() & (step < 0)
+        self._bad[tuple(parts)] = (
+            torch.where(first, self.step + 1, step),
+            torch.where(first, mask, before),
+        )
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
@@ -222,13 +239,8 @@ class Trainer:
 
     def _compile(self) -> None:
         """In place, so that names of weights stay; the average was copied before."""
-        generator = self.method.generator
-        for part in (generator.id_encoder, generator.pose_encoder, generator.decoder):
+        for part in self.method.compiled:
             part.compile()
-        for discriminator in self.method.discriminators.values():
-            discriminator.compile()
-        if self.method.perceptual.trunk is not None:
-            self.method.perceptual.trunk.compile()
 
 
 def precision_of(config: TrainingConfig, device: torch.device) -> torch.dtype:

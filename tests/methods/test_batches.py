@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from idpose_core.methods.batches import TripletBatch, check_batch
+from idpose_core.methods.batches import TripletBatch, check_batch, derangement
 from tests.methods.worlds import CLIPS, batch
 
 
@@ -19,7 +21,7 @@ def test_the_augmentation_gives_such_batches() -> None:
     from idpose_core.training.augmentation import Batch
 
     names = {name for name in vars(TripletBatch) if not name.startswith("_")}
-    assert names == {"id", "pose", "target", "mismatch", "clip", "weight"}
+    assert names == {"id", "pose", "target", "mismatch", "clip", "weight", "video", "key"}
     assert names <= set(Batch.__dataclass_fields__)
 
 
@@ -57,3 +59,22 @@ def test_equal_frames_of_a_parked_car_are_a_batch() -> None:
     good = batch()
     good.target[1] = good.id[1]
     check_batch(good, size=16, clips=CLIPS)
+
+
+@given(
+    st.lists(st.integers(0, 5), min_size=2, max_size=40).filter(
+        lambda codes: 2 * max(map(codes.count, codes)) <= len(codes)
+    ),
+    st.integers(0, 2**64 - 1),
+)
+def test_a_derangement_meets_another_video_in_every_row(codes: list[int], key: int) -> None:
+    video = torch.tensor(codes)
+    met = derangement(video, key)
+    assert sorted(met.tolist()) == list(range(len(codes)))
+    assert bool((video[met] != video).all())
+    torch.testing.assert_close(derangement(video, key), met)
+
+
+def test_a_batch_of_mostly_one_video_has_no_derangement() -> None:
+    with pytest.raises(ValueError, match="3 of 4 rows of a batch are of one video"):
+        derangement(torch.tensor([1, 1, 1, 0]), 0)

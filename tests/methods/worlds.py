@@ -30,12 +30,14 @@ class Triplets:
     target: Tensor
     mismatch: Tensor
     clip: Tensor
+    video: Tensor
+    key: int = 7
     weight: Tensor | None = None
 
 
 def batch(count: int = 2, dtype: torch.dtype = torch.float32) -> Triplets:
     pictures = torch.rand(4, count, 3, 16, 16, dtype=dtype) * 2 - 1
-    return Triplets(*pictures, torch.arange(count) % CLIPS)
+    return Triplets(*pictures, torch.arange(count) % CLIPS, torch.arange(count))
 
 
 def small(terms: Terms | None = None, **changes: Any) -> IdentityPose:

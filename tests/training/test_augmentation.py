@@ -34,7 +34,7 @@ STEPS = st.integers(0, 2**40)
 def raw_batch(pictures: Tensor, step: int = 0, slots: list[int] | None = None) -> RawBatch:
     rows = pictures.shape[1]
     clip = torch.arange(rows)
-    return RawBatch(step, np.array(slots or range(rows)), pictures, clip, clip + rows)
+    return RawBatch(step, np.array(slots or range(rows)), pictures, clip, clip + rows, clip)
 
 
 def noise(rows: int, side: int = SCALE, seed: int = 0) -> Tensor:
@@ -223,7 +223,7 @@ def test_resizing_keeps_a_mean_and_does_not_alias() -> None:
 @pytest.mark.parametrize("wrong", [noise(2).float(), noise(2)[0], noise(2)[..., :2]])
 def test_other_pictures_are_refused(wrong: Tensor) -> None:
     with pytest.raises(ValueError, match="pictures are uint8"):
-        Augmentation(SIZE, 0)(RawBatch(0, np.arange(2), wrong, torch.zeros(2), torch.zeros(2)))
+        Augmentation(SIZE, 0)(RawBatch(0, np.arange(2), wrong, *torch.zeros(3, 2)))
 
 
 @pytest.mark.parametrize("arguments", [(0, 1), (16, 1, 1.1), (16, 1, -0.1)])

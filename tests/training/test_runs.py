@@ -79,20 +79,27 @@ def test_the_network_that_chose_the_triplets_is_no_loss(tmp_path: Path) -> None:
     assert not Store(tmp_path).list("runs")
 
 
-@pytest.mark.parametrize(
-    ("preset", "before"),
-    [
-        ("128", "0cc4866def39d1b90faf96730f8dd9ac"),
-        ("small", "944a316d0debc6d8445cefa3b9b69572"),
-    ],
-)
-def test_runs_that_do_not_weigh_by_trust_keep_their_names(
-    preset: config.Preset, before: str
-) -> None:
-    """The digests are those of the configurations before there was a choice."""
-    assert digest(config.resolve(default_preset=preset).identity()) == before
-    weighed = config.resolve(overrides={"training.weigh_by_trust": True}, default_preset=preset)
-    assert digest(weighed.identity()) != before
+def test_what_has_its_default_does_not_name_a_run() -> None:
+    """So that runs keep their names when a setting comes that they do not use."""
+    plain = config.resolve(default_preset="128")
+    assert plain.identity() == {
+        "training": {"method": "identity-pose"}, "seed": 0, "method_version": VERSION,
+    }  # fmt: skip
+    said = {"generator": {"width": 32}, "training": {"jitter": 0.4, "log_every": 7}}
+    assert config.resolve(said, default_preset="128").identity() == plain.identity()
+    for key, value in (("training.jitter", 0.0), ("generator.width", 31), ("seed", 1)):
+        other = config.resolve(overrides={key: value}, default_preset="128")
+        assert other.identity() != plain.identity()
+
+
+def test_steps_name_a_run_whose_rate_falls_towards_the_last() -> None:
+    def named(**settings: Any) -> str:
+        overrides = {name.replace("__", "."): value for name, value in settings.items()}
+        return digest(config.resolve(overrides=overrides, default_preset="64").identity())
+
+    assert named(training__steps=7) == named()
+    falling = named(training__decay_from=0.5)
+    assert falling not in (named(), named(training__decay_from=0.5, training__steps=7))
 
 
 def test_a_training_weighs_by_trust(tmp_path: Path) -> None:
