@@ -61,8 +61,8 @@ def train_dataset(
     """
     store = Store(root)
     config, manifest = configure(store, dataset, values, overrides)
-    check_roles(networks_used(manifest["config"], {"perceptual": asdict(config.perceptual)}))
-    weights, sha256 = resolve_weights(config.perceptual.kind, config.run.perceptual_weights, store)
+    check_roles(networks_used(manifest["config"], {"perceptual": asdict(config.distance)}))
+    weights, sha256 = resolve_weights(config.distance.kind, config.run.perceptual_weights, store)
     identity = (manifest["name"], manifest["version"])
     patience = _PATIENCE_SECONDS if stop_without_parent() else 0.0
     with claimed(config.run.device, say) as device, joined(device) as world:

@@ -22,7 +22,8 @@ class TripletBatch(Protocol):
         weight: How much each triplet counts in L1_dis, float [B], about 1 on average over the
             training triplets; None = 1 each.
         video: Code of the video of ``id`` and ``target``, int64 [B], on the CPU.
-        key: A random word of this step, a pure function of seed and step.
+        key: A random word, a pure function of seed, step and the place of the first row in the
+            whole batch.
     """
 
     @property

@@ -384,3 +384,8 @@ def _present(tensor: Tensor | None) -> Tensor:
     if tensor is None:
         raise ValueError("these pictures were generated without a pass that the losses need")
     return tensor
+
+
+def build_swapper(config: IdentityPoseConfig) -> Generator:
+    """The network that is published, without its weights."""
+    return Generator(config.generator)

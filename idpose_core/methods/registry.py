@@ -8,14 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from idpose_core.methods.identity_pose import (
-    ABLATIONS,
-    COPY_DEFAULTS,
-    IdentityPose,
-    IdentityPoseConfig,
-)
+from idpose_core.methods import drnet, factor_vae, fusion_image, identity_pose, pix2pixhd
+from idpose_core.methods.drnet import DrNet, DrNetConfig
+from idpose_core.methods.factor_vae import FactorVAE, FactorVAEConfig
+from idpose_core.methods.fusion_image import FusionImage, FusionImageConfig
+from idpose_core.methods.identity_pose import ABLATIONS, IdentityPose, IdentityPoseConfig
 from idpose_core.methods.method import Method
-from idpose_core.models.generator import Generator
+from idpose_core.methods.pix2pixhd import Pix2pixHD, Pix2pixHDConfig
 
 
 @dataclass(frozen=True)
@@ -27,16 +26,16 @@ class Entry:
             training are taken from there.
         build: ``(config, perceptual, clips=number of training clips)`` to the method.
         published: ``(config)`` to the network that it publishes, without weights.
-        fixed: Fields of its configuration that the method's name stands for.
         defaults: Plain values of the training's configuration, over those of the preset and under
             those that are asked for.
+        fixed: Fields of its configuration that the method's name stands for.
     """
 
     config: type[Any]
     build: Callable[..., Method]
     published: Callable[[Any], nn.Module]
-    fixed: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def configured(self, sections: Mapping[str, Any]) -> Any:
         """Its configuration, out of the sections of the training's."""
@@ -48,9 +47,9 @@ def _ours(ablation: str, defaults: Mapping[str, Any] | None = None) -> Entry:
     return Entry(
         IdentityPoseConfig,
         IdentityPose,
-        lambda config: Generator(config.generator),
-        {"terms": ABLATIONS[ablation]},
+        identity_pose.build_swapper,
         defaults or {},
+        {"terms": ABLATIONS[ablation]},
     )
 
 
@@ -58,6 +57,12 @@ PAPER = "identity-pose"
 METHODS: dict[str, Entry] = {
     PAPER: _ours("full"),
     **{name: _ours(name) for name in ABLATIONS if name != "full"},
-    "copy-attention": _ours("full", COPY_DEFAULTS),
+    "copy-attention": _ours("full", identity_pose.COPY_DEFAULTS),
+    "pix2pixhd": Entry(Pix2pixHDConfig, Pix2pixHD, pix2pixhd.build_swapper, pix2pixhd.DEFAULTS),
+    "fusion-image": Entry(
+        FusionImageConfig, FusionImage, fusion_image.build_swapper, fusion_image.DEFAULTS
+    ),
+    "drnet": Entry(DrNetConfig, DrNet, drnet.build_swapper, drnet.DEFAULTS),
+    "factor-vae": Entry(FactorVAEConfig, FactorVAE, factor_vae.build_swapper, factor_vae.DEFAULTS),
 }
 """The paper's method, its ablations, what goes beyond it, and the baselines."""

@@ -65,14 +65,20 @@ class Judgement(NamedTuple):
             real. For 128 x 128 pictures the maps are 19 x 19 and 11 x 11, for 64 x 64 11 x 11 and
             7 x 7.
         logits: Of the auxiliary task, float [N, clips]; None without an auxiliary head.
+        features: The maps behind the activations of each scale, four float [N, C, h, w] from the
+            picture on, for pix2pixHD's feature matching; None where they were not asked for.
     """
 
     maps: list[Tensor]
     logits: Tensor | None
+    features: list[list[Tensor]] | None = None
 
 
 class _Scale(nn.Module):
-    """The PatchGAN of one scale: features ``[N, 8 * width, h, w]`` and the map on top of them."""
+    """The PatchGAN of one scale: its maps behind activations, and the judging map on top of them.
+
+    The last of the former is ``[N, 8 * width, h, w]``.
+    """
 
     def __init__(self, inputs: int, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -87,16 +93,20 @@ class _Scale(nn.Module):
         self.features = nn.Sequential(*layers)
         self.judge = nn.Conv2d(inputs, 1, 4, padding=2)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features: Tensor = self.features(x)
-        return features, self.judge(features)
+    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        features: list[Tensor] = []
+        for layer in self.features:
+            x = layer(x)
+            if isinstance(layer, nn.LeakyReLU):
+                features.append(x)
+        return features, self.judge(x)
 
 
 class Discriminator(nn.Module):
     """A discriminator over one or two scales.
 
     Args:
-        inputs: Channels: 3 for a picture, 6 for a pair of pictures.
+        inputs: Channels: 3 for a picture, 6 for a pair of pictures, 9 for pix2pixHD's three.
         config: The rest.
         clips: Number of training clips of the auxiliary identity task, 0 for no such head. Only
             training clips are classes: the head is never used on others.
@@ -116,10 +126,16 @@ class Discriminator(nn.Module):
         heads = config.scales if clips else 0
         self.heads = nn.ModuleList(nn.Linear(8 * config.width, clips) for _ in range(heads))
 
-    def forward(self, x: Tensor) -> Judgement:
-        """Judge ``[N, inputs, S, S]`` in [-1, 1]. The judgement is float32 even under autocast."""
+    def forward(self, x: Tensor, *, with_features: bool = False) -> Judgement:
+        """Judge ``[N, inputs, S, S]`` in [-1, 1]. The judgement is float32 even under autocast.
+
+        Args:
+            x: What is judged.
+            with_features: Give the maps on the way as well, in the precision that they have.
+        """
         maps: list[Tensor] = []
         pooled: list[Tensor] = []
+        on_the_way: list[list[Tensor]] = []
         for index, scale in enumerate(self.scales):
             x = self.halve(x) if index else x
             features, judged = scale(x)
@@ -127,13 +143,15 @@ class Discriminator(nn.Module):
             if self.config.output == "global":
                 judged = judged.mean(dim=(2, 3), keepdim=True)
             maps.append(judged)
-            pooled.append(features.mean(dim=(2, 3)))
+            pooled.append(features[-1].mean(dim=(2, 3)))
+            on_the_way.append(features)
+        asked = on_the_way if with_features else None
         if not self.heads:
-            return Judgement(maps, None)
+            return Judgement(maps, None, asked)
         logits = [
             at_least_float32(head(mean)) for head, mean in zip(self.heads, pooled, strict=True)
         ]
-        return Judgement(maps, torch.stack(logits).mean(dim=0))
+        return Judgement(maps, torch.stack(logits).mean(dim=0), asked)
 
 
 class RealDiscriminator(Discriminator):

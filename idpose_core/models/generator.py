@@ -14,7 +14,6 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from idpose_core.models.identity_attention import HEADS, IdentityAttention
 from idpose_core.models.layers import (
@@ -187,13 +186,13 @@ class ResidualBlock(nn.Module):
 
 
 class Source(NamedTuple):
-    """What the decoder may copy from: the maps of one side, all ``[N, C, s, s]``.
+    """What the decoder may copy from: the maps of one side ``[N, C, s, s]``, and the picture.
 
     Attributes:
         identity: E_i of the ID picture.
         place: E_p of the ID picture: where its parts are.
         wanted: E_p of the pose picture: where they shall be.
-        picture: The ID picture itself, brought to this side by means over areas, C = 3.
+        picture: The ID picture itself, ``[N, 3, S, S]``.
     """
 
     identity: Tensor
@@ -221,7 +220,9 @@ class Decoder(nn.Module):
         for step in range(config.n_down, -1, -1):
             side = config.size // 2**step
             if side in config.copy_at:
-                copies[str(side)] = IdentityAttention(channels, config.width * 2**step)
+                copies[str(side)] = IdentityAttention(
+                    channels, config.width * 2**step, patch=2**step
+                )
             if step == 0:
                 break
             smooth = False if config.upsample == "bilinear" else None
@@ -260,9 +261,7 @@ class Decoder(nn.Module):
                 assert sources is not None
                 feature, colours = self.copies[str(side)](feature, *sources[side])
                 moved.append(colours)
-        size = feature.shape[-2:]
-        enlarged = [F.interpolate(x, size, mode="bilinear", align_corners=False) for x in moved]
-        return self._drawn(feature, torch.cat([feature, *enlarged], dim=1))
+        return self._drawn(feature, torch.cat([feature, *moved], dim=1))
 
     def _drawn(self, feature: Tensor, drawn_from: Tensor) -> Decoded:
         # The head is a hundredth of the work. In half precision its output has fewer levels near
@@ -348,7 +347,7 @@ class Generator(nn.Module):
                 dealt(id_maps[side], len(ids), from_id),
                 dealt(pose_maps[side], len(poses), from_place),
                 dealt(pose_maps[side], len(poses), from_pose),
-                dealt(F.adaptive_avg_pool2d(id_pictures, side), len(ids), from_id),
+                dealt(id_pictures, len(ids), from_id),
             )
             for side in copies
         }

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 HEADS = 4
-_CHANNELS = 16  # of queries and keys; values are padded to it, which the fused kernels ask for
-_FEATURES = 8  # of the values, beside three colours
+_CHANNELS = 16  # of queries and keys
+_FEATURES = 8  # of the values, beside the pixels
 
 
 class IdentityAttention(nn.Module):
@@ -26,16 +26,18 @@ class IdentityAttention(nn.Module):
     Args:
         channels: Of the decoder's map.
         encoder_channels: Of the encoders' maps of the same side.
+        patch: Pixels of a picture by which a place of the map is wide.
     """
 
-    def __init__(self, channels: int, encoder_channels: int) -> None:
+    def __init__(self, channels: int, encoder_channels: int, patch: int) -> None:
         super().__init__()
+        self.patch = patch
         width = HEADS * _CHANNELS
         self.query = nn.Conv2d(channels, width, 1, bias=False)
         self.key = nn.Conv2d(encoder_channels, width, 1, bias=False)
         self.place = nn.Conv2d(encoder_channels, width, 1, bias=False)
         self.value = nn.Conv2d(encoder_channels, HEADS * _FEATURES, 1)
-        self.out = nn.Conv2d(HEADS * (_FEATURES + 3), channels, 1)
+        self.out = nn.Conv2d(HEADS * (_FEATURES + 3 * patch**2), channels, 1)
 
     def initialise(self) -> None:
         """Draw weights that keep the size of signals: no norm follows."""
@@ -52,22 +54,22 @@ class IdentityAttention(nn.Module):
             identity: E_i of the ID picture ``[N, encoder_channels, s, s]``.
             place: E_p of the ID picture, the same shape.
             wanted: E_p of the pose picture, the same shape.
-            picture: The ID picture ``[N, 3, s, s]`` in [-1, 1].
+            picture: The ID picture ``[N, 3, patch * s, patch * s]`` in [-1, 1].
 
         Returns:
-            The map, and ``[N, 3 * HEADS, s, s]`` in [-1, 1].
+            The map, and what was copied of the picture, ``[N, 3 * HEADS, patch * s, patch * s]``.
         """
         count, side = len(x), x.shape[-1]
         queries = _by_place(self.query(x) + self.place(wanted))
         keys = _by_place(self.key(identity) + self.place(place))
-        colours = picture[:, None].expand(-1, HEADS, -1, -1, -1).flatten(3).transpose(2, 3)
+        pixels = F.pixel_unshuffle(picture, self.patch)
+        pixels = pixels[:, None].expand(-1, HEADS, -1, -1, -1).flatten(3).transpose(2, 3)
         features = _by_place(self.value(identity))
-        values = torch.cat([features, colours.to(features.dtype)], dim=3)
-        padded = F.pad(values, (0, _CHANNELS - values.shape[3]))
-        found = F.scaled_dot_product_attention(queries, keys, padded.contiguous())
-        taken = found[..., : values.shape[3]].transpose(2, 3)
-        moved = taken[:, :, _FEATURES:].reshape(count, 3 * HEADS, side, side)
-        return x + self.out(taken.reshape(count, -1, side, side)), moved
+        values = torch.cat([features, pixels.to(features.dtype)], dim=3)
+        found = F.scaled_dot_product_attention(queries, keys, values).transpose(2, 3)
+        copied = found[:, :, _FEATURES:].reshape(count, -1, side, side)
+        changed = x + self.out(found.reshape(count, -1, side, side))
+        return changed, F.pixel_shuffle(copied, self.patch)
 
 
 def _by_place(maps: Tensor) -> Tensor:

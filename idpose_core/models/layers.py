@@ -86,7 +86,7 @@ def layer_norm(channels: int) -> nn.Module:
 def initialise(network: nn.Module) -> None:
     """Draw all convolution weights from N(0, 0.02) with torch's global generator (pix2pixHD)."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(module.weight, 0.0, _INITIAL_DEVIATION)
 
 

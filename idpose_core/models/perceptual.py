@@ -215,7 +215,7 @@ def _load_vgg19(path: Path, vgg_input: VggInput) -> nn.Module:
 
 
 def _load_st_vgg16(path: Path) -> nn.Module:
-    network = ShiftTolerantVgg16()
+    network = ShiftTolerantVgg16(last=1)
     network.load_state_dict(convert_vgg16(read_tensors(path)))
     return _FirstOfBlocks(network)
 

@@ -29,10 +29,14 @@ class ShiftTolerantVgg16(nn.Module):
 
     Input ``[N, 3, H, W]`` float, RGB in [-1, 1], H and W at least 32: the scaling of LPIPS to
     ImageNet statistics is inside, as in the published network.
+
+    Args:
+        last: Convolutions of the last block that are run; fewer leave out what nobody looks at.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, last: int = 3) -> None:
         super().__init__()
+        self.last = last
         self.scaling = LpipsScaling()
         self.blur = BlurPool()
         self.blocks = nn.ModuleList()
@@ -55,7 +59,8 @@ class ShiftTolerantVgg16(nn.Module):
             if number > 0:
                 x = self.blur(F.max_pool2d(x, kernel_size=2, stride=1))
             maps: list[Tensor] = []
-            for convolve in block:  # type: ignore[attr-defined]
+            wanted = self.last if number == len(self.blocks) - 1 else len(block)  # type: ignore[arg-type]
+            for convolve in block[:wanted]:  # type: ignore[index]
                 x = F.relu(convolve(x))
                 maps.append(x)
             features.append(maps)

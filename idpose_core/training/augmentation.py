@@ -46,7 +46,7 @@ class Batch:
         clip: Class of the clip of ID and target, int64 ``[B]``; -1 outside of training.
         pose_clip: Class of the pose picture's clip, int64 ``[B]``.
         video: Code of the video of ID and target, int64 ``[B]``, on the CPU.
-        key: A random word, a function of seed and step.
+        key: A random word, a function of seed, step and the place of the first row.
         weight: How much each triplet counts in L1_dis, float32 ``[B]``; None = 1 each.
     """
 
@@ -157,7 +157,7 @@ class Augmentation:
             _to_network(draws.pose_jitter(pose)),
             _to_network(draws.id_jitter(target)),
             mismatch=_to_network(draws.id_jitter(pose)),
-            key=int(random_words(self.seed, "batch", raw.step, 0, count=1)[0]),
+            key=int(random_words(self.seed, "batch", raw.step, int(raw.slots[0]), count=1)[0]),
         )
 
     def draw(self, step: int, slots: Rows) -> Draws:

@@ -13,7 +13,11 @@ from typing import Any, Literal, Self
 from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from idpose_core import settings
+from idpose_core.methods.drnet import DrNetSettings
+from idpose_core.methods.factor_vae import FactorVAESettings
+from idpose_core.methods.fusion_image import FusionImageSettings
 from idpose_core.methods.identity_pose import PRESETS, VERSION, Weights
+from idpose_core.methods.pix2pixhd import Pix2pixHDSettings
 from idpose_core.methods.registry import METHODS, PAPER
 from idpose_core.models.discriminators import DiscriminatorConfig
 from idpose_core.models.generator import GeneratorConfig
@@ -98,6 +102,10 @@ class TrainingConfig(Section):
     pixel_verification: PixelVerificationConfig = PixelVerificationConfig()
     perceptual: PerceptualConfig = PerceptualConfig()
     weights: Weights = Weights()
+    pix2pixhd: Pix2pixHDSettings = Pix2pixHDSettings()
+    fusion_image: FusionImageSettings = FusionImageSettings()
+    drnet: DrNetSettings = DrNetSettings()
+    factor_vae: FactorVAESettings = FactorVAESettings()
     aux_on_fakes: bool = Field(False, description="Train the identity head on fakes as well")
     run: RunConfig = RunConfig()
     seed: int = Field(0, ge=0, lt=2**64)
@@ -143,6 +151,11 @@ class TrainingConfig(Section):
         return METHODS[self.training.method].configured(
             {name: getattr(self, name) for name in self._sections()}
         )
+
+    @property
+    def distance(self) -> PerceptualConfig:
+        """The distance of the losses; of pixels where the method has none."""
+        return self.perceptual if "perceptual" in self._sections() else PerceptualConfig("pixel-l1")
 
     def _sections(self) -> list[str]:
         """The names of the sections that the method uses."""

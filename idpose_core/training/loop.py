@@ -7,6 +7,8 @@ that never stopped, bit for bit on one machine's CPU.
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -100,8 +102,8 @@ def train(
         sampler = Sampler(len(data), training.batch_size, config.seed, world.rank, world.size)
         size = config.generator.size
         augmentation = Augmentation(size, config.seed, training.jitter, training.flip)
-        perceptual = load_perceptual(config.perceptual, perceptual_weights)
-        compiled = device.type == "cuda" if config.run.compile is None else config.run.compile
+        perceptual = load_perceptual(config.distance, perceptual_weights)
+        compiled = _compiles(config.run.compile, device, say)
         clips = len(data.classes)
         trainer = Trainer(
             config, perceptual, clips=clips, device=device, world=world, compiled=compiled
@@ -145,6 +147,21 @@ def train(
     return Trained(
         run.id, model, trainer.step, begun, stopped, stopped is not None and stop.is_set()
     )
+
+
+def _compiles(asked: bool | None, device: torch.device, say: Say) -> bool:
+    """Whether torch.compile takes the networks: on CUDA unless asked otherwise.
+
+    Its kernels for CUDA are built with the C compiler of the machine (triton), which slim images
+    lack; without one a training goes on uncompiled, and says so.
+    """
+    if device.type != "cuda" or asked is False:
+        return bool(asked)
+    names = [os.environ.get("CC", ""), "gcc", "clang"]
+    if any(shutil.which(name) for name in names if name):
+        return True
+    say("torch.compile is left out, for it needs a C compiler: install gcc for faster steps")
+    return False
 
 
 class _Limit:

@@ -109,17 +109,17 @@ class Observer:
             return
         self._trainer.check_finite()
         if self._world.leads:
-            score = self._score_held_out()
+            scores = self._score_held_out()
             # First: a run that goes on drops lines after its checkpoint, but misses lost ones.
             with self._unimportant():
-                self._journal.write(step, {} if score is None else {"held_out/d": score})
+                self._journal.write(step, {f"held_out/{k}": v for k, v in scores.items()})
                 self._journal.flush()
             state = {
                 "trainer": self._trainer.state_dict(),
                 "journal": self._journal.state_dict(),
                 "random": random_state(cuda=self._trainer.device.type == "cuda"),
             }
-            self._checkpoints.save(step, state, score)
+            self._checkpoints.save(step, state, scores.get("d"))
         self._world.wait()
         self._saved = step
 
@@ -137,8 +137,7 @@ class Observer:
         if not self._world.leads:
             return None
         manifest = read_manifest(self._store, run.dataset)
-        score = self._score_held_out()
-        metrics = {} if score is None else {self._score_name(): score}
+        metrics = {self._score_name(k): v for k, v in self._score_held_out().items()}
         model = publish_model(
             self._store,
             run.model_name,
@@ -192,6 +191,8 @@ class Observer:
 
     def _prepare(self) -> None:
         """Held-out triplets that rank the checkpoints, and the matrix: of train if no other."""
+        if not self._trainer.method.swaps:
+            return
         size, seed = self._run.config.generator.size, self._run.config.seed
         try:
             test = TripletData(self._store, self._run.dataset, "test")
@@ -204,13 +205,18 @@ class Observer:
             held_out = evaluation_batch(test.raw_batch(0, part, part), size)
             self._held_out.append((held_out.id, held_out.pose, held_out.target))
 
-    def _score_held_out(self) -> float | None:
-        """Mean distance of held-out outputs to their targets; None without held-out triplets."""
-        if not self._held_out:
-            return None
-        sums = [self._trainer.distance(*part) * len(part[0]) for part in self._held_out]
-        return sum(sums) / sum(len(part[0]) for part in self._held_out)
+    def _score_held_out(self) -> dict[str, float]:
+        """Mean distances of held-out outputs to their targets; none without held-out triplets."""
+        sums: dict[str, float] = {}
+        for part in self._held_out:
+            for name, distance in self._trainer.distances(*part).items():
+                sums[name] = sums.get(name, 0.0) + distance * len(part[0])
+        return {name: total / self._held_out_count() for name, total in sums.items()}
 
-    def _score_name(self) -> str:
-        count = sum(len(part[0]) for part in self._held_out)
-        return f"held-out-{self._run.config.perceptual.kind}-distance-{count}"
+    def _score_name(self, distance: str) -> str:
+        kind = self._run.config.distance.kind
+        what = {"d": f"{kind}-distance", "pixel_l1": "mean-pixel-l1", "chroma": "chroma"}[distance]
+        return f"held-out-{what}-{self._held_out_count()}"
+
+    def _held_out_count(self) -> int:
+        return sum(len(part[0]) for part in self._held_out)

@@ -32,7 +32,7 @@ def test_maps_and_parameters_are_those_of_the_table(
 ) -> None:
     with torch.device("meta"):
         network = Discriminator(inputs, DiscriminatorConfig())
-        maps, logits = network(torch.empty(2, inputs, size, size))
+        maps, logits, _ = network(torch.empty(2, inputs, size, size))
     assert [tuple(m.shape) for m in maps] == [(2, 1, side, side) for side in sides]
     assert logits is None
     expected = {3: 2.765, 6: 2.768}[inputs]
@@ -105,7 +105,7 @@ def test_d_pair_sees_both_pictures_in_their_order() -> None:
 def test_judgements_are_float32_under_autocast() -> None:
     network = RealDiscriminator(SMALL, clips=3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        maps, logits = network(torch.rand(2, 3, 32, 32))
+        maps, logits, _ = network(torch.rand(2, 3, 32, 32))
     assert {m.dtype for m in maps} | {logits.dtype} == {torch.float32}
 
 
@@ -118,3 +118,23 @@ def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
         replace(SMALL, **change)
     with pytest.raises(ValueError, match="clips"):
         RealDiscriminator(SMALL, clips=-1)
+
+
+def test_features_are_the_maps_after_each_activation_and_change_nothing() -> None:
+    network = Discriminator(9, SMALL, clips=3)
+    x = torch.rand(2, 9, 32, 32) * 2 - 1
+    plain, asked = network(x), network(x, with_features=True)
+    assert plain.features is None
+    assert all(torch.equal(a, b) for a, b in zip(plain.maps, asked.maps, strict=True))
+    assert torch.equal(plain.logits, asked.logits)
+    channels = [[m.shape[1] for m in maps] for maps in asked.features]
+    sides = [[m.shape[2] for m in maps] for maps in asked.features]
+    assert channels == [[4, 8, 16, 32]] * 2
+    assert sides == [[17, 9, 5, 6], [9, 5, 3, 4]]
+    y = x
+    for maps, scale, judged in zip(asked.features, network.scales, asked.maps, strict=True):
+        first = F.leaky_relu(scale.features[0](y), 0.2)
+        torch.testing.assert_close(maps[0], first)
+        torch.testing.assert_close(maps[-1], scale.features(y))
+        torch.testing.assert_close(judged, scale.judge(maps[-1]))
+        y = network.halve(y)

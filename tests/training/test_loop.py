@@ -93,7 +93,8 @@ def test_the_model_is_the_average_with_its_lineage(undisturbed: tuple[Store, Tra
     assert done.model is not None and model.version == done.model.version
     assert model.info["config"]["run"] == done.run and model.info["config"]["steps"] == 12
     assert model.info["licences"] == {"CC-BY-4.0": 6}
-    assert list(model.info["metrics"]) == ["held-out-pixel-l1-distance-48"]
+    measured = ("pixel-l1-distance", "mean-pixel-l1", "chroma")
+    assert set(model.info["metrics"]) == {f"held-out-{name}-48" for name in measured}
     latest = _latest_state(store, done)
     average = latest["trainer"]["average"]["network"]
     weights = model.weights(store)
