@@ -39,6 +39,7 @@ app.add_typer(weights_app, name="weights")
 app.add_typer(training_commands.models_app, name="models")
 for command in (
     training_commands.train,
+    training_commands.compare,
     evaluation_commands.evaluate,
     evaluation_commands.freeze,
     evaluation_commands.table,

@@ -1,4 +1,4 @@
-"""Evaluate a model on a frozen set (paper, section 4): which model, which set, on which device."""
+"""Evaluate a model, or outputs of any, on a frozen set (paper, section 4): which, and where."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from flows.steps.weights import weights_root
 from idpose_core.evaluation.evaluate import Contender, evaluate
-from idpose_core.evaluation.generators import Subject, load_subject
+from idpose_core.evaluation.exchange import Outputs, contender_of, export_pictures
+from idpose_core.evaluation.generators import Subject, load_swapper
 from idpose_core.evaluation.instruments import (
     EvaluationError,
     check_names,
@@ -46,6 +47,7 @@ from storage.objects import Store
 TRIPLETS = 5000
 SIZE = 64
 CONTROLS_ALONE = "controls"
+_NO_OTHERS = {"swap-score": "it needs outputs of other pairs than those of the set"}
 _SHEET = (8, 12)
 
 
@@ -76,9 +78,10 @@ class Evaluated:
 
 def evaluate_model(
     root: str,
-    run_or_model: str,
+    run_or_model: str | None,
     dataset: str | None = None,
     *,
+    outputs: Outputs | None = None,
     beside: Sequence[str] = (),
     evaluation_set: str | None = None,
     metrics: Sequence[str] | None = None,
@@ -90,13 +93,14 @@ def evaluate_model(
     device: str = "auto",
     say: Callable[[str], None] = print,
 ) -> Evaluated:
-    """Measure a published model, and write what was found beside its run or its model.
+    """Measure a published model, or outputs of any, and write what was found beside it.
 
     Args:
         root: Where data lies.
         run_or_model: Id of a run, NAME (its champion), NAME@VERSION, or ``controls`` for the
-            controls and ceilings of a dataset without any model.
+            controls and ceilings of a dataset without any model; None for ``outputs``.
         dataset: NAME or NAME@VERSION whose test split is measured on; None for the model's own.
+        outputs: Of any generator, in place of a model.
         beside: Further runs or models, measured on the same triplets; the first one's differences
             from each have intervals of their own.
         evaluation_set: A frozen set; None for the dataset's own, which is frozen if need be.
@@ -104,7 +108,7 @@ def evaluate_model(
             possible.
         pose_data: Dataset with known azimuths from which the pose score is learned; None for the
             set's own.
-        size: Of the pictures, for ``controls``; a model has its own.
+        size: Of the pictures, for ``controls`` and ``outputs``; a model has its own.
         triplets: Of a set that is frozen now; None for 5,000.
         training_steps: Of the networks that are trained to measure; None for their own numbers.
         seed: Of a set that is frozen now, and of the swap score's pictures.
@@ -120,17 +124,21 @@ def evaluate_model(
         raise ConfigError("a set is of one dataset already: give --set or --dataset, not both")
     if beside and run_or_model == CONTROLS_ALONE:
         raise ConfigError("controls alone are measured beside no model")
+    if (run_or_model is None) == (outputs is None):
+        raise ConfigError(
+            "either a model is measured or --outputs FOLDER: for the difference, --beside MODEL"
+        )
     check_names(metrics or ())
     store = Store(root)
     with claimed(device, say) as claim, full_precision():
         chosen = str(claim)
-        names = [] if run_or_model == CONTROLS_ALONE else [run_or_model, *beside]
-        subjects = [load_subject(store, name, device=chosen) for name in names]
+        own = [run_or_model] if run_or_model not in (None, CONTROLS_ALONE) else []
+        subjects = [load_swapper(store, one, device=chosen) for one in (*own, *beside)]
         _check_comparable(subjects)
         subject = subjects[0] if subjects else None
         before = set_names(store)
         name = evaluation_set or _dataset_set(store, subject, dataset, triplets, seed, say)
-        frozen = read_set(store, name, subject.generator.config.size if subject else size)
+        frozen = read_set(store, name, subject.size if subject else size)
         for one in subjects:
             _check_held_out(store, one, frozen)
         say(f"measuring on the set {name}: {len(frozen)} triplets, seed {frozen.info['seed']}")
@@ -140,14 +148,6 @@ def evaluate_model(
                 "a frozen set is never changed, whatever --triplets and --seed say: for another "
                 f"one `idpose freeze {'@'.join(frozen.dataset)} --name NAME`, then --set NAME"
             )
-        weights = weights_root(root)
-        instruments, left_out = load_instruments(
-            store, frozen, _used(store, subjects, frozen),
-            lambda network: find_weights(network, weights), asked=metrics, pose_data=pose_data,
-            training_steps=training_steps, seed=seed, device=chosen, say=say,
-        )  # fmt: skip
-        for metric, why in left_out.items():
-            say(f"{metric}: left out, {why}")
         of_data = Measurement(
             dataset=frozen.dataset[0],
             dataset_version=frozen.dataset[1],
@@ -155,7 +155,7 @@ def evaluate_model(
             seed=seed,
             budget="none",
             command=shlex.join(
-                ["idpose", "evaluate", run_or_model, "--set", name]
+                ["idpose", "evaluate", *_what(run_or_model, outputs), "--set", name]
                 + [word for other in beside for word in ("--beside", other)]
                 + [word for metric in metrics or () for word in ("--metric", metric)]
                 + (["--pose-data", pose_data] if pose_data else [])
@@ -165,7 +165,8 @@ def evaluate_model(
             ),
             device=chosen,
         )
-        contenders = {
+        contenders = {outputs.name: contender_of(outputs, frozen, of_data, say)} if outputs else {}
+        contenders |= {
             one.name: Contender(
                 one.generator,
                 replace(of_data, model=one.name, budget=f"{one.steps} steps"),
@@ -173,16 +174,46 @@ def evaluate_model(
             )
             for one in subjects
         }
+        weights = weights_root(root)
+        instruments, left_out = load_instruments(
+            store, frozen, _used(store, subjects, frozen),
+            lambda network: find_weights(network, weights), asked=metrics,
+            impossible=_NO_OTHERS if outputs else None, pose_data=pose_data,
+            training_steps=training_steps, seed=seed, device=chosen, say=say,
+        )  # fmt: skip
+        for metric, why in left_out.items():
+            say(f"{metric}: left out, {why}")
         found = evaluate(contenders, frozen, instruments, of_data, device=chosen, say=say)
-        if subject and instruments.judges is not None:
+        if subject and not outputs and instruments.judges is not None:
             _publish_sheet(store, subject, frozen, chosen)
     rows = [{**row, "evaluation_set": name, "size": frozen.size} for row in found.rows]
-    folder = subject.folder if subject else f"evaluation-sets/{name}/evaluation"
+    folder = f"evaluation-sets/{name}/evaluation"
+    folder = subject.folder if subject and not outputs else folder
     path = f"{folder}/{name}-{digest(rows)[:8]}.json"
     store.publish(path, to_json(rows).encode())
     return Evaluated(
-        subject.name if subject else run_or_model, name, path, rows, left_out, found.seconds
+        next(iter(contenders), CONTROLS_ALONE), name, path, rows, left_out, found.seconds
     )
+
+
+def export_set(root: str, name: str, folder: Path, *, size: int = SIZE) -> Mapping[str, Any]:
+    """Write the pictures of a set for generators elsewhere. Returns what lies where.
+
+    Args:
+        root: Where data lies.
+        name: Of the set.
+        folder: New or empty.
+        size: At which the outputs will be measured.
+
+    Raises:
+        ToldError: There is no such set, the folder is not empty, or it lies in the root.
+    """
+    store = Store(root)
+    frozen = read_set(store, name, size)
+    kept = store.local_path("")
+    if kept is not None and folder.resolve().is_relative_to(kept.resolve()):
+        raise EvaluationError(f"{folder} lies in the root {store.root}: give a folder outside")
+    return export_pictures(frozen, folder)
 
 
 def freeze(
@@ -332,6 +363,13 @@ def _of_test_split(
     return crops.sort_by("crop_id"), clips, triplets
 
 
+def _what(run_or_model: str | None, outputs: Outputs | None) -> list[str]:
+    """What is measured, as words of the command."""
+    if outputs:
+        return ["--outputs", str(outputs.folder), "--name", outputs.name]
+    return [run_or_model or CONTROLS_ALONE]
+
+
 def set_of(manifest: Mapping[str, Any]) -> str:
     """Name of a dataset version's own evaluation set."""
     return f"{manifest['name']}-{manifest['version']}"
@@ -347,7 +385,7 @@ def _dataset_set(
 ) -> str:
     """The dataset's own set, frozen now where there is none."""
     if dataset is None and subject is None:
-        raise ConfigError("controls of which data? Give --dataset or --set")
+        raise ConfigError("measured on which data? Give --dataset or --set")
     own = subject.dataset if subject else ("", "")
     sets = set_names(store)
     if dataset is None and "-".join(own) in sets:
@@ -374,7 +412,7 @@ def _dataset_set(
 
 
 def _check_comparable(subjects: Sequence[Subject]) -> None:
-    sizes = {subject.name: subject.generator.config.size for subject in subjects}
+    sizes = {subject.name: subject.size for subject in subjects}
     if len(sizes) < len(subjects):
         raise ConfigError("a model is not compared with itself")
     if len(set(sizes.values())) > 1:

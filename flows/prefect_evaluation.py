@@ -17,10 +17,13 @@ from storage.objects import Store
 
 @flow(name="evaluate")
 def evaluate(
-    model: str,
+    model: str | None = None,
     dataset: str | None = None,
     beside: list[str] | None = None,
     evaluation_set: str | None = None,
+    outputs: str | None = None,
+    name: str | None = None,
+    size: int | None = None,
     pose_data: str | None = None,
     training_steps: int | None = None,
     root: str | None = None,
@@ -29,10 +32,13 @@ def evaluate(
     """Measure a model on a frozen set.
 
     Args:
-        model: Id of a run, NAME (its champion) or NAME@VERSION.
+        model: Id of a run, NAME (its champion), NAME@VERSION, or controls; empty with outputs.
         dataset: NAME or NAME@VERSION whose test split is measured on; empty = the model's own.
         beside: Further runs or models, measured on the same triplets.
         evaluation_set: A frozen set; empty = the dataset's own.
+        outputs: In place of a model: folder with TRIPLET_ID.png of any generator.
+        name: Of what made the outputs.
+        size: Of the pictures, for controls and outputs; empty = 64.
         pose_data: Dataset with known azimuths from which the pose score is learned; empty = the
             set's own.
         training_steps: Of the networks that are trained to measure; empty = their own numbers.
@@ -41,13 +47,17 @@ def evaluate(
     """
     check_attempt(attempt)
     where = root or os.environ.get("IDPOSE_ROOT") or "idpose-data"
-    command = [sys.executable, "-m", "flows", "evaluate", model, "--root", where, "--json"]
+    command = [sys.executable, "-m", "flows", "evaluate", "--root", where, "--json"]
+    command += [model] if model else []
     command += ["--dataset", dataset] if dataset else []
     command += [word for other in beside or () for word in ("--beside", other)]
     command += ["--set", evaluation_set] if evaluation_set else []
+    command += ["--outputs", outputs] if outputs else []
+    command += ["--name", name] if name else []
+    command += ["--size", str(size)] if size else []
     command += ["--pose-data", pose_data] if pose_data else []
     command += ["--training-steps", str(training_steps)] if training_steps else []
-    found = carry_out(command, "evaluation", model)
+    found = carry_out(command, "evaluation", model or name or "")
     _publish_artifacts(Store(where), found)
     return {key: value for key, value in found.items() if key != "rows"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,7 +36,7 @@ ReasonOption = Annotated[str, typer.Option(help="Kept in the log")]
 def train(
     dataset: DatasetArgument,
     method: Annotated[
-        str | None, typer.Option(help="identity-pose, or one of its ablations")
+        str | None, typer.Option(help="identity-pose, an ablation, copy-attention, a baseline")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of a training")] = None,
     overrides: SetOption = None,
@@ -57,6 +58,32 @@ def train(
         )
         if done is not None:
             _report_training(done, as_json)
+
+
+def compare(
+    file: Annotated[Path, typer.Argument(help="YAML file of a comparison")],
+    method: Annotated[
+        list[str] | None, typer.Option(help="Only cells of this; may be repeated")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="Of each cell at most; the next call goes on")
+    ] = None,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train methods side by side and measure them on one set; the same command goes on."""
+    from flows.comparison import compare as compare_methods
+    from flows.comparison import read_comparison
+
+    with failures():
+        done = compare_methods(
+            find_root(root), read_comparison(file), methods=method or (), minutes=minutes,
+            say=telling(sys.stderr),
+        )  # fmt: skip
+        for line in done.waiting:
+            console.print(visible(f"waiting: {line}"))
+        if as_json:
+            print_json(asdict(done))
 
 
 def _report_training(done: Trained, as_json: bool) -> None:

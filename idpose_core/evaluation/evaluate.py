@@ -1,4 +1,4 @@
-"""Generators on a frozen evaluation set: every metric, beside the control rows (section 4).
+"""Generators, or outputs of any, on a frozen set: every metric, beside the controls (section 4).
 
 Each metric's name carries its protocol. What a network that served in retrieval or loss would have
 to measure is left out, and so is what weights are missing for: both with the reason.
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +28,7 @@ from idpose_core.evaluation.intervals import (
 )
 from idpose_core.evaluation.judges import azimuth_error, verdicts
 from idpose_core.evaluation.kept import Judges
-from idpose_core.evaluation.lpips import Lpips, lpips_distances
+from idpose_core.evaluation.lpips import Lpips, copy_index, lpips_distances
 from idpose_core.evaluation.pictures import Pictures, distinct, generated
 from idpose_core.evaluation.results import Measurement
 from idpose_core.evaluation.scores import ScoreNetwork, affinity_scores, masked
@@ -39,6 +40,7 @@ from idpose_core.training.samples import Generate
 
 CEILING, FLOOR = "real pairs (ceiling)", "other objects (floor)"
 _MINUS = " - "
+_OPPONENT = np.array([[1, -1, 0], [0.5, 0.5, -1]])  # red - green, yellow - blue
 Finding = tuple[str, str, Estimate, dict[str, Any]]
 """Method, metric, number, further columns."""
 Values = NDArray[np.float64]
@@ -66,17 +68,20 @@ class Instruments:
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """A generator that is measured.
+    """A generator that is measured, or its outputs.
 
     Attributes:
-        generate: ``(id, pose) -> picture``, averaged weights in evaluation mode.
+        outputs: ``(id, pose) -> picture``, averaged weights in evaluation mode; or pictures uint8
+            [N, R, R, 3] in the order of the set, which have no swap score: it compares others.
         measurement: What all its rows have in common.
         method: Its name in the rows; None for its key. Two models of one method share it.
+        warning: That all its rows carry.
     """
 
-    generate: Generate
+    outputs: Generate | Pictures
     measurement: Measurement
     method: str | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +128,10 @@ def evaluate(
     ids, poses = frozen.role("id"), frozen.role("pose")
     made: dict[str, Pictures] = {}
     for name, contender in contenders.items():
-        made[name] = generated(contender.generate, ids, poses, device=device)
+        given = contender.outputs
+        made[name] = (
+            given if isinstance(given, np.ndarray) else generated(given, ids, poses, device=device)
+        )
         if made[name].shape != ids.shape:
             raise ValueError(f"{name} gives {made[name].shape}, the set wants {ids.shape}")
     outputs = {**made, **control_outputs(frozen)}
@@ -158,10 +166,13 @@ def _row(
 ) -> dict[str, Any]:
     """A row under the names of its methods; a difference also names the other's model."""
     measurements, methods = [], []
+    warnings = [more["warning"]] if "warning" in more else []
     for part in name.split(_MINUS):
         contender = contenders.get(part)
         measurements.append(contender.measurement if contender else of_data)
         methods.append((contender.method if contender else None) or part)
+        warnings += [contender.warning] if contender and contender.warning else []
+    more = {**more, **({"warning": "; ".join(warnings)} if warnings else {})}
     against = {"against": measurements[1].model} if measurements[1:] else {}
     return measurements[0].row(_MINUS.join(methods), metric, found, **more, **against)
 
@@ -223,6 +234,10 @@ def _pixels(outputs: Mapping[str, Pictures], frozen: EvaluationSet) -> Iterator[
     target = frozen.role("target")
     values = {method: pixel_distances(pictures, target) for method, pictures in outputs.items()}
     yield from _by_row("pixel-l1", values, frozen)
+    masks = frozen.masks_of("target")
+    errors = {m: chroma_errors(pictures, target, masks) for m, pictures in outputs.items()}
+    where = "whole-picture" if masks is None else "masked"
+    yield from _by_row(f"chroma-error-{where}", errors, frozen)
 
 
 def pixel_distances(pictures: Pictures, targets: Pictures) -> Values:
@@ -231,13 +246,57 @@ def pixel_distances(pictures: Pictures, targets: Pictures) -> Values:
     return np.array([np.abs(one.astype(np.float64) - true).mean() / 127.5 for one, true in pairs])
 
 
+def chroma_errors(
+    pictures: Pictures, targets: Pictures, masks: NDArray[np.bool_] | None = None
+) -> Values:
+    """Distance [N] of the mean colours of pairs of pictures uint8 [N, R, R, 3], brightness apart.
+
+    Args:
+        pictures: Outputs.
+        targets: Beside them.
+        masks: Where the target's object is, bool [N, R, R], in both pictures; None, and an empty
+            mask, for the whole picture.
+
+    Returns:
+        The Euclidean distance of the means of (R - G, (R + G) / 2 - B), colours in [0, 1].
+    """
+    shown = np.ones(targets.shape[:3], bool) if masks is None else masks
+
+    def colours(many: Pictures) -> Values:
+        pairs = zip(many, shown, strict=True)
+        means = [one[mask if mask.any() else ~mask].mean(0) for one, mask in pairs]
+        return np.asarray(means, np.float64)
+
+    apart = (colours(pictures) - colours(targets)) / 255
+    return np.asarray(np.linalg.norm(apart @ _OPPONENT.T, axis=1), np.float64)
+
+
 def _lpips(
     outputs: Mapping[str, Pictures], frozen: EvaluationSet, instruments: Instruments, device: str
 ) -> Iterator[Finding]:
-    pictures, target = np.stack(list(outputs.values())), frozen.role("target")
+    if not instruments.lpips:
+        return
+    pictures = np.stack(list(outputs.values()))
+    others = np.stack([frozen.role(name) for name in ("target", "id", "pose")])
+    masks = frozen.masks_of("target")
+    near = None if masks is None else _widened(masks)
     for name, metric in instruments.lpips.items():
-        found = lpips_distances(metric, pictures, target, device=device)
-        yield from _by_row(name, dict(zip(outputs, found, strict=True)), frozen)
+        to_target, *to_inputs = lpips_distances(metric, pictures, others, device=device)
+        yield from _by_row(name, dict(zip(outputs, to_target, strict=True)), frozen)
+        for role, found in zip(("id", "pose"), to_inputs, strict=True):
+            copies = dict(zip(outputs, copy_index(to_target, found), strict=True))
+            yield from _by_row(f"copy-index-{role}-{name}", copies, frozen)
+        if near is not None:
+            hidden = np.stack([masked(one, near) for one in pictures])
+            found = lpips_distances(metric, hidden, masked(others[0], near), device=device)
+            yield from _by_row(f"{name}-masked", dict(zip(outputs, found, strict=True)), frozen)
+
+
+def _widened(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Masks [N, R, R] with a rim of a 64th of the side: the outline itself is to be seen."""
+    rim = 2 * max(1, round(masks.shape[1] / 64)) + 1
+    wide = [cv2.dilate(mask.astype(np.uint8), np.ones((rim, rim), np.uint8)) for mask in masks]
+    return np.array(wide, bool)
 
 
 def _sets(
@@ -342,7 +401,11 @@ def _swap_score(
     }
     warning = uneven_directions(frozen.views, seed=seed)
     more = {"warning": warning} if warning else {}
-    made = {name: contender.generate for name, contender in contenders.items()}
+    made = {
+        name: contender.outputs
+        for name, contender in contenders.items()
+        if not isinstance(contender.outputs, np.ndarray)
+    }
     scores = {
         name: measure_swap_score(one, frozen.views, frozen.size, seed=seed, device=device)
         for name, one in {**made, **copies}.items()

@@ -50,7 +50,7 @@ class Subject:
     def method(self) -> str:
         """Name of the method that trained it."""
         training = self.config.get("training") or {}
-        return str(training.get("method", "model"))
+        return str(training.get("method", PAPER))
 
 
 def load_subject(store: Store, run_or_model: str, *, device: torch.device | str = "cpu") -> Subject:
@@ -98,6 +98,21 @@ def load_subject(store: Store, run_or_model: str, *, device: torch.device | str 
         checkpoint.step,
         f"runs/{run.id}/evaluation",
     )
+
+
+def load_swapper(store: Store, run_or_model: str, *, device: torch.device | str = "cpu") -> Subject:
+    """The same, of a method that swaps.
+
+    Raises:
+        ModelError: It makes no picture of one identity in another's pose.
+    """
+    subject = load_subject(store, run_or_model, device=device)
+    if not METHODS[subject.method].swaps:
+        raise ModelError(
+            f"{subject.name} is of {subject.method}, which swaps nothing: look at its code with "
+            "`python -m idpose_core.evaluation.traversal`"
+        )
+    return subject
 
 
 def _published(store: Store, model: Model, device: torch.device | str) -> Subject:

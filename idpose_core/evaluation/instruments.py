@@ -54,6 +54,7 @@ def load_instruments(
     find: Callable[[str], Path],
     *,
     asked: Sequence[str] | None = None,
+    impossible: Mapping[str, str] | None = None,
     pose_data: str | None = None,
     training_steps: int | None = None,
     seed: int = 0,
@@ -69,6 +70,7 @@ def load_instruments(
             ``roles.networks_used``.
         find: Gives the file of a pretrained network, or raises ValueError with the remedy.
         asked: Names of ``INSTRUMENTS``; None for all that are possible.
+        impossible: Names of those that what is measured rules out, with the reason.
         pose_data: Dataset with known azimuths, ``name`` or ``name@version``, from whose training
             split the pose scores are learned; the names of the scores then end in it. None for
             the set's own dataset, which then has to know its azimuths.
@@ -91,6 +93,8 @@ def load_instruments(
     paths: dict[str, Path] = {}
     for name in wanted:
         with _reason(left_out, name, raising=asked is not None):
+            if impossible and name in impossible:
+                raise EvaluationError(f"{name} cannot be measured: {impossible[name]}")
             network = network_of(name)
             for roles in used or [{}]:
                 check_roles({**roles, **({"metric": [network]} if network else {})})
@@ -163,7 +167,7 @@ def check_names(asked: Sequence[str]) -> None:
         if name not in INSTRUMENTS:
             raise ConfigError(
                 f"nothing is measured as {name!r}; the nearest is {nearest(name, INSTRUMENTS)!r} "
-                f"of {', '.join(INSTRUMENTS)} (pixel-l1 always is)"
+                f"of {', '.join(INSTRUMENTS)} (pixel-l1 and the chroma error always are)"
             )
 
 

@@ -104,7 +104,7 @@ def load_lpips(name: str, weights: Path) -> Lpips:
 def lpips_distances(
     metric: Lpips,
     generated: Pictures,
-    targets: Pictures,
+    others: Pictures,
     *,
     device: torch.device | str = "cpu",
     batch_size: int = 32,
@@ -114,34 +114,60 @@ def lpips_distances(
     Args:
         metric: Of :func:`load_lpips`.
         generated: uint8 [N, R, R, 3], or [M, N, R, R, 3] where M methods made pictures for the
-            same targets. Equal pairs are computed once, and in a batch each different picture.
-        targets: uint8 [N, R, R, 3].
+            same triplets. Equal pairs are computed once, and in a batch each different picture.
+        others: uint8 [N, R, R, 3], or [K, N, R, R, 3]: targets, and the inputs beside them.
         device: Where it is computed.
         batch_size: Pairs at a time.
 
     Returns:
-        [N] or [M, N].
+        [N], [M, N], [K, N] or [K, M, N].
 
     Raises:
         ValueError: Different shapes.
     """
-    if generated.shape[-4:] != targets.shape:
-        raise ValueError(f"{generated.shape} against {targets.shape}: not pairs of pictures")
+    if generated.shape[-4:] != others.shape[-4:]:
+        raise ValueError(f"{generated.shape} against {others.shape}: not pairs of pictures")
     metric = metric.to(device)
-    pictures, (aims, *seen) = distinct(targets, *generated.reshape(-1, *targets.shape))
-    # By target, so that a batch has few different ones.
-    every = np.stack([np.tile(aims, len(seen)), np.concatenate(seen)], axis=1)
-    pairs, place = np.unique(every, axis=0, return_inverse=True)
-    found = np.empty(len(pairs))
+    one = others.shape[-4:]
+    pictures, found = distinct(*others.reshape(-1, *one), *generated.reshape(-1, *one))
+    count = len(others) if others.ndim == 5 else 1
+    aims, seen = np.stack(found[:count])[:, None], np.stack(found[count:])[None]
+    every = np.stack(np.broadcast_arrays(aims, seen), axis=-1)  # [K, M, N, 2]
+    # All of a triplet together, triplets by target: so a batch has few different pictures.
+    order = np.argsort(aims[0, 0], kind="stable")
+    rows = every[:, :, order].transpose(2, 0, 1, 3).reshape(-1, 2)
+    pairs, first, place = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    turn = np.argsort(first)
+    distances = np.empty(len(pairs))
     with torch.no_grad():
-        for at in range(0, len(pairs), batch_size):
-            part = pairs[at : at + batch_size]
-            used, where = np.unique(part.T, return_inverse=True)
-            aim, one = where.reshape(2, -1)
+        # A picture stands in K pairs, so the trunk sees fewer at once than there are pairs.
+        for at in range(0, len(turn), count * batch_size):
+            now = turn[at : at + count * batch_size]
+            used, where = np.unique(pairs[now], return_inverse=True)
             maps = metric.trunk(to_network(pictures[used], device))
-            distances = metric.between([m[one] for m in maps], [m[aim] for m in maps])
-            found[at : at + batch_size] = distances.double().cpu().numpy()
-    return found[place.reshape(-1)].reshape(generated.shape[:-3])
+            for start in range(0, len(now), batch_size):
+                aim, made = where.reshape(-1, 2)[start : start + batch_size].T
+                between = metric.between([m[made] for m in maps], [m[aim] for m in maps])
+                distances[now[start : start + batch_size]] = between.double().cpu().numpy()
+    by_triplet = np.empty((len(order), count, seen.shape[1]))
+    by_triplet[order] = distances[place.reshape(-1)].reshape(by_triplet.shape)
+    return by_triplet.transpose(1, 2, 0).reshape(others.shape[:-4] + generated.shape[:-3])
+
+
+def copy_index(
+    to_target: NDArray[np.float64], to_input: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Whether an output is the target or a copy of an input: (t - i) / (t + i) in [-1, 1].
+
+    -1 is the target, +1 the input; 0 is as far from either, and also an output that is both.
+
+    Args:
+        to_target: t, the distances of outputs from their targets.
+        to_input: i, those from the ID or the pose picture, of the same shape.
+    """
+    both = to_target + to_input
+    out = np.zeros_like(both)
+    return np.divide(to_target - to_input, both, out=out, where=both > 0)
 
 
 class _ImageNetTrunk(nn.Module):

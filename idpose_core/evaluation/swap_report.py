@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from idpose_core.evaluation.evaluate import CEILING
-from idpose_core.evaluation.generators import load_subject
+from idpose_core.evaluation.generators import load_swapper
 from idpose_core.evaluation.judges import AZIMUTH, IDENTITY, JudgeTraining
 from idpose_core.evaluation.kept import judges_of
 from idpose_core.evaluation.pictures import Pictures, full_precision
@@ -131,7 +131,7 @@ def main() -> None:
 
     started, steps = time.monotonic(), asked.judge_steps
     store = Store(asked.root)
-    subject = load_subject(store, asked.model, device=asked.device)
+    subject = load_swapper(store, asked.model, device=asked.device)
     training = read_views(store, asked.dataset, "train")
     held_out = read_views(store, asked.dataset, asked.split)
     name, _, version = held_out.source.partition(":")[0].partition("@")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -22,19 +23,24 @@ from storage.errors import DatasetError
 from storage.objects import Store
 
 COLUMNS = {
-    "LPIPS": ("lpips-",),
-    "FID": ("fid-", "fd-"),
-    "KID": ("kid-",),
-    "Precision": ("precision-",),
-    "Recall": ("recall-",),
-    "ID": ("id-score-",),
-    "Pose": ("pose-score-",),
-    "Swap": ("swap-score-",),
-    "Azimuth hit": ("azimuth-hit",),
-    "Azimuth opposite": ("azimuth-opposite",),
-    "Identity first": ("identity-first",),
+    "LPIPS": r"lpips-.*(?<!-masked)$",
+    "FID": r"(fid|fd)-",
+    "ID": r"id-score-.*(?<!-masked)$",
+    "Pose": r"pose-score-",
+    "KID": r"kid-",
+    "Precision": r"precision-",
+    "Recall": r"recall-",
+    "LPIPS masked": r"lpips-.*-masked$",
+    "ID masked": r"id-score-.*-masked$",
+    "Chroma error": r"chroma-error-",
+    "Copy of ID": r"copy-index-id-",
+    "Copy of pose": r"copy-index-pose-",
+    "Swap": r"swap-score-",
+    "Azimuth hit": r"azimuth-hit",
+    "Azimuth opposite": r"azimuth-opposite",
+    "Identity first": r"identity-first",
 }
-"""Columns, and how the names of the metrics begin that fill them."""
+"""Columns, the paper's four first, and how the names of the metrics begin that fill them."""
 DATASETS = {
     "cars3d": "3dcars", "chairs3d": "3dchairs", "ytbb-car": "ytbb_car", "ytbb-bus": "ytbb_bus",
     "ytbb-truck": "ytbb_truck",
@@ -197,7 +203,7 @@ def compose(rows: Sequence[Mapping[str, Any]], only: Collection[str] = ()) -> li
 
 def column_of(metric: str) -> str | None:
     """The column that a metric belongs to, or None."""
-    return next((name for name, starts in COLUMNS.items() if metric.startswith(starts)), None)
+    return next((name for name, pattern in COLUMNS.items() if re.match(pattern, metric)), None)
 
 
 def printed(cells: Sequence[Cell], form: str) -> str:

@@ -96,7 +96,6 @@ class DrNet:
     """
 
     averaged = "generator"
-    swaps = True
     optimisations: Mapping[str, Optimisation] = {}
 
     def __init__(self, config: DrNetConfig, perceptual: PerceptualDistance, *, clips: int) -> None:
@@ -124,7 +123,7 @@ class DrNet:
         met = derangement(batch.video, batch.key).to(pose.device)
         yield Update("scene", self.scene_losses(pose_of_id, pose, met))
         losses, output = self.generator_losses(batch, pose_of_id, pose)
-        yield Update("generator", losses, output)
+        yield Update("generator", losses, output, self.measured)
 
     def scene_losses(self, one: Tensor, other: Tensor, met: Tensor) -> Losses:
         """``D_scene``: the first half of the rows stays together (1), the others part (0).

@@ -111,7 +111,6 @@ class FactorVAE:
     """
 
     averaged = "vae"
-    swaps = False
 
     def __init__(
         self, config: FactorVAEConfig, perceptual: PerceptualDistance, *, clips: int
@@ -162,7 +161,8 @@ class FactorVAE:
 
         with torch.no_grad():
             shuffled = permute_dims(sample(self.vae.encode(second), noise), noise)
-        yield Update("discriminator", self.discriminator_losses(z, shuffled))
+        losses = self.discriminator_losses(z, shuffled)
+        yield Update("discriminator", losses, measure=self.measured)
 
     def vae_losses(self, pictures: Tensor, code: Code, z: Tensor) -> Losses:
         """What the VAE minimises; the discriminator judges, and receives no gradient.

@@ -94,7 +94,6 @@ class FusionImage:
     """
 
     averaged = "generator"
-    swaps = True
     optimisations: Mapping[str, Optimisation] = {}
 
     def __init__(
@@ -158,10 +157,6 @@ class FusionImage:
             "L_S2b": F.l1_loss(again, held),
         }
         return Losses(parts, {**dict.fromkeys(parts, own.l1), "L_I": own.adversarial})
-
-    def measured(self) -> dict[str, float]:
-        """Nothing."""
-        return {}
 
 
 def min_patch(judged: Tensor, size: int) -> Tensor:

@@ -97,18 +97,23 @@ def loss_dis1(
     return distance(generated, target) if weight is None else distance(generated, target, weight)
 
 
-def loss_dis2(
-    distance: Distance,
-    identity: Tensor,
-    identity_again: Tensor,
-    pose: Tensor,
-    pose_again: Tensor,
-) -> Tensor:
+def loss_dis2(distance: Distance, again: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """L2_dis = d(I_id, G(I_id, I_id)) + d(I_pose, G(I_pose, I_pose)), equation 3.
 
     Each encoder serves two outputs of different pose (or identity), so it may not carry that.
+
+    Args:
+        distance: d.
+        again: Pictures and what was made of each and itself; where there is one of the two only,
+            it counts for both.
+
+    Raises:
+        ValueError: Neither picture was made again.
     """
-    return distance(identity_again, identity) + distance(pose_again, pose)
+    if not again:
+        raise ValueError("these pictures were generated without a pass that the losses need")
+    distances = [distance(made, picture) for picture, made in again]
+    return torch.stack(distances).sum() * (2 / len(distances))
 
 
 def loss_aux(judgement: Judgement, clip: Tensor) -> Tensor:

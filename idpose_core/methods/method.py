@@ -49,10 +49,8 @@ class Method(Protocol):
     Attributes:
         networks: The sides. Each is moved, optimised on its own and saved under its name.
         averaged: The side whose moving average is published. Its forward takes ID and pose pictures
-            ``[N, 3, S, S]`` in [-1, 1] and gives pictures of the same shape, unless ``swaps`` is
-            False.
+            ``[N, 3, S, S]`` in [-1, 1] and gives pictures of the same shape, if it swaps at all.
         optimisations: Of the sides that depart from the training's.
-        swaps: Whether it makes a picture of one identity in the pose of another at all.
         compiled: The modules that are called as such: torch.compile may take them.
     """
 
@@ -62,8 +60,6 @@ class Method(Protocol):
     def averaged(self) -> str: ...  # noqa: D102
     @property
     def optimisations(self) -> Mapping[str, Optimisation]: ...  # noqa: D102
-    @property
-    def swaps(self) -> bool: ...  # noqa: D102
     @property
     def compiled(self) -> Sequence[nn.Module]: ...  # noqa: D102
 

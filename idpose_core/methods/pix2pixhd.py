@@ -117,7 +117,6 @@ class Pix2pixHD:
     """
 
     averaged = "generator"
-    swaps = True
     optimisations: Mapping[str, Optimisation] = {}
 
     def __init__(
@@ -171,10 +170,6 @@ class Pix2pixHD:
         on_fake = self._judge(batch, fake.detach())
         kind = self.config.discriminator.loss
         return Losses({"D_gan": loss_real_discriminator(kind, on_real, on_fake)}, {"D_gan": 1.0})
-
-    def measured(self) -> dict[str, float]:
-        """Nothing."""
-        return {}
 
     def _judge(self, batch: TripletBatch, picture: Tensor) -> Judgement:
         judgement: Judgement = self.discriminator(

@@ -29,6 +29,7 @@ class Entry:
         defaults: Plain values of the training's configuration, over those of the preset and under
             those that are asked for.
         fixed: Fields of its configuration that the method's name stands for.
+        swaps: Whether it makes a picture of one identity in the pose of another at all.
     """
 
     config: type[Any]
@@ -36,6 +37,7 @@ class Entry:
     published: Callable[[Any], nn.Module]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    swaps: bool = True
 
     def configured(self, sections: Mapping[str, Any]) -> Any:
         """Its configuration, out of the sections of the training's."""
@@ -63,6 +65,8 @@ METHODS: dict[str, Entry] = {
         FusionImageConfig, FusionImage, fusion_image.build_swapper, fusion_image.DEFAULTS
     ),
     "drnet": Entry(DrNetConfig, DrNet, drnet.build_swapper, drnet.DEFAULTS),
-    "factor-vae": Entry(FactorVAEConfig, FactorVAE, factor_vae.build_swapper, factor_vae.DEFAULTS),
+    "factor-vae": Entry(
+        FactorVAEConfig, FactorVAE, factor_vae.build_swapper, factor_vae.DEFAULTS, swaps=False
+    ),
 }
 """The paper's method, its ablations, what goes beyond it, and the baselines."""

@@ -42,6 +42,8 @@ class PerceptualConfig:
             ``pixel-l1``, mean |x - y| without any trunk, for tests.
         vgg_input: See :class:`Vgg19Features`; of ``vgg19`` alone.
         pixel_l1_weight: Weight of mean |x - y|, added to the trunk's distance.
+        layers: How many of the five layers count, from the first on; the others are not computed.
+            3 of ``st-vgg16`` cost a third.
 
     Raises:
         ValueError: An unknown choice, a negative weight.
@@ -50,12 +52,15 @@ class PerceptualConfig:
     kind: PerceptualKind = "vgg19"
     vgg_input: VggInput = "imagenet"
     pixel_l1_weight: float = 0.0
+    layers: int = len(LAYER_WEIGHTS)
 
     def __post_init__(self) -> None:
         check_choice("perceptual", self.kind, PerceptualKind)
         check_choice("vgg_input", self.vgg_input, VggInput)
         if not self.pixel_l1_weight >= 0:
             raise ValueError(f"pixel_l1_weight must not be negative: {self.pixel_l1_weight}")
+        if not 1 <= self.layers <= len(LAYER_WEIGHTS):
+            raise ValueError(f"layers lie in 1 to {len(LAYER_WEIGHTS)}, not {self.layers}")
 
 
 class Vgg19Features(nn.Module):
@@ -141,10 +146,12 @@ class PerceptualDistance(nn.Module):
         if self.pixel_weight:
             distance = distance + self.pixel_weight * _mean_distance(generated, target, weight)
         if self.trunk is not None:
+            weights = LAYER_WEIGHTS[: self.config.layers]
             with torch.no_grad():
                 aims = self.trunk(target)
-            for layer, found, aim in zip(LAYER_WEIGHTS, self.trunk(generated), aims, strict=True):
-                distance = distance + layer * _mean_distance(found, aim, weight)
+            maps = self.trunk(generated)
+            for share, found, aim in zip(weights, maps, aims, strict=False):  # the first so many
+                distance = distance + share * _mean_distance(found, aim, weight)
         return distance
 
     def train(self, mode: bool = True) -> PerceptualDistance:
@@ -192,7 +199,7 @@ def load_perceptual(
         raise ValueError(f"the perceptual distance {kind} needs its weights file")
     loaders: dict[str, Callable[[Path], nn.Module]] = {
         "vgg19": lambda path: _load_vgg19(path, config.vgg_input),
-        "st-vgg16": _load_st_vgg16,
+        "st-vgg16": lambda path: _load_st_vgg16(path, config.layers),
         "st-alex": _load_st_alex,
     }
     try:
@@ -214,8 +221,8 @@ def _load_vgg19(path: Path, vgg_input: VggInput) -> nn.Module:
     return network
 
 
-def _load_st_vgg16(path: Path) -> nn.Module:
-    network = ShiftTolerantVgg16(last=1)
+def _load_st_vgg16(path: Path, layers: int) -> nn.Module:
+    network = ShiftTolerantVgg16(blocks=layers, last=1)
     network.load_state_dict(convert_vgg16(read_tensors(path)))
     return _FirstOfBlocks(network)
 

@@ -31,12 +31,14 @@ class ShiftTolerantVgg16(nn.Module):
     ImageNet statistics is inside, as in the published network.
 
     Args:
-        last: Convolutions of the last block that are run; fewer leave out what nobody looks at.
+        blocks: How many of the five blocks are run.
+        last: Convolutions of the last of them that are run; all by default.
     """
 
-    def __init__(self, last: int = 3) -> None:
+    def __init__(self, blocks: int = len(_BLOCKS), last: int | None = None) -> None:
         super().__init__()
-        self.last = last
+        self._run = [len(block) for block in _BLOCKS[:blocks]]
+        self._run[-1] = last or self._run[-1]
         self.scaling = LpipsScaling()
         self.blur = BlurPool()
         self.blocks = nn.ModuleList()
@@ -55,11 +57,10 @@ class ShiftTolerantVgg16(nn.Module):
         """
         x = self.scaling(x)
         features: list[list[Tensor]] = []
-        for number, block in enumerate(self.blocks):
+        for number, (block, wanted) in enumerate(zip(self.blocks, self._run, strict=False)):
             if number > 0:
                 x = self.blur(F.max_pool2d(x, kernel_size=2, stride=1))
             maps: list[Tensor] = []
-            wanted = self.last if number == len(self.blocks) - 1 else len(block)  # type: ignore[arg-type]
             for convolve in block[:wanted]:  # type: ignore[index]
                 x = F.relu(convolve(x))
                 maps.append(x)

@@ -107,6 +107,7 @@ class TrainingConfig(Section):
     drnet: DrNetSettings = DrNetSettings()
     factor_vae: FactorVAESettings = FactorVAESettings()
     aux_on_fakes: bool = Field(False, description="Train the identity head on fakes as well")
+    one_again: bool = Field(False, description="One reconstruction of L2_dis a step, at random")
     run: RunConfig = RunConfig()
     seed: int = Field(0, ge=0, lt=2**64)
     _asked: dict[str, Any] = PrivateAttr(default_factory=dict)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 from torch import Tensor
 
+from idpose_core.methods.registry import METHODS
 from idpose_core.training.augmentation import evaluation_batch
 from idpose_core.training.checkpoints import Checkpoint, Checkpoints, random_state
 from idpose_core.training.data import EmptySplitError, TripletData
@@ -191,7 +192,7 @@ class Observer:
 
     def _prepare(self) -> None:
         """Held-out triplets that rank the checkpoints, and the matrix: of train if no other."""
-        if not self._trainer.method.swaps:
+        if not METHODS[self._training.method].swaps:
             return
         size, seed = self._run.config.generator.size, self._run.config.seed
         try:

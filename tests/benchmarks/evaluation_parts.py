@@ -39,6 +39,7 @@ PARTS = {
     "idpose_core.evaluation.evaluate.generated": "generator",
     "idpose_core.evaluation.evaluate.control_outputs": "controls",
     "idpose_core.evaluation.evaluate.pixel_distances": "pixel-l1",
+    "idpose_core.evaluation.evaluate.chroma_errors": "chroma error",
     "idpose_core.evaluation.evaluate.lpips_distances": "{}",
     "idpose_core.evaluation.evaluate.extract": "{}: features",
     "idpose_core.evaluation.evaluate.gaussian": "FD",

@@ -16,6 +16,7 @@ from idpose_core.evaluation.evaluate import (
     Contender,
     Evaluation,
     Instruments,
+    chroma_errors,
     control_outputs,
     evaluate,
 )
@@ -24,7 +25,7 @@ from idpose_core.evaluation.frechet import frechet_distance, gaussian
 from idpose_core.evaluation.instruments import EvaluationError, load_instruments
 from idpose_core.evaluation.judges import AZIMUTH, IDENTITY
 from idpose_core.evaluation.kept import judges_of, score_network
-from idpose_core.evaluation.lpips import Lpips
+from idpose_core.evaluation.lpips import Lpips, lpips_distances
 from idpose_core.evaluation.pictures import to_bytes, to_network
 from idpose_core.evaluation.results import Measurement
 from idpose_core.evaluation.roles import RoleError
@@ -41,6 +42,7 @@ from tests.evaluation.test_sets import SIZE, world
 from tests.evaluation.test_swaps import perfect
 
 OF_DATA = Measurement("cars", "1", None, 0, "none", "pytest")
+ALWAYS = {"pixel-l1", "chroma-error-whole-picture"}
 
 
 def contender(generate: Generate, model: str = "m@1") -> Contender:
@@ -98,7 +100,7 @@ def values(found: Evaluation) -> dict[tuple[str, str], float]:
 
 def test_a_perfect_generator_beats_every_control(found: Evaluation) -> None:
     value = values(found)
-    for metric in ("pixel-l1", "lpips-pixels"):
+    for metric in ("pixel-l1", "lpips-pixels", "copy-index-id-lpips-pixels"):
         for control in ("copy-id", "copy-pose", "mean-picture"):
             assert value["perfect", metric] < value[control, metric], (metric, control)
     assert value["perfect", "id-score-small"] > value["copy-pose", "id-score-small"]
@@ -169,7 +171,7 @@ def test_a_single_triplet_is_measured_as_far_as_it_can_be(frozen: EvaluationSet)
     single = replace(frozen, rows=frozen.rows[:, :1], triplets=frozen.triplets.slice(0, 1))
     means = Instruments(features=(FeatureNetwork("means", Means(), 3),))
     rows = evaluate({"perfect": contender(perfect)}, single, means, OF_DATA).rows
-    assert {row["metric"] for row in rows} == {"pixel-l1"}
+    assert {row["metric"] for row in rows} == ALWAYS
 
 
 def test_controls_alone(frozen: EvaluationSet) -> None:
@@ -300,7 +302,7 @@ def test_without_azimuths_no_pose_is_measured(
         assert "unknown azimuth" in left_out[name]
     assert set(instruments.scores) == {"id-score-small-2-steps"}
     rows = evaluate({"copy": contender(lambda i, p: i)}, blind, Instruments(), OF_DATA).rows
-    assert {row["metric"] for row in rows} == {"pixel-l1"}
+    assert {row["metric"] for row in rows} == ALWAYS
 
 
 def test_poses_of_a_set_without_azimuths_are_scored_by_a_network_learned_elsewhere(
@@ -366,6 +368,82 @@ def test_a_masked_background_does_not_count(frozen: EvaluationSet) -> None:
     assert found["noisy", "id-score-small"] != pytest.approx(
         found[CEILING, "id-score-small"], abs=1e-3
     )
+
+
+def test_the_copy_index_of_copies_and_of_targets(found: Evaluation, frozen: EvaluationSet) -> None:
+    value, rows = values(found), {(row["method"], row["metric"]): row for row in found.rows}
+    for role in ("id", "pose"):
+        assert value[f"copy-{role}", f"copy-index-{role}-lpips-pixels"] == 1
+        row = rows["perfect - oracle-frame", f"copy-index-{role}-lpips-pixels"]
+        assert row["ci_low"] <= row["value"] <= row["ci_high"]
+    pixels = Instruments(lpips={"lpips-pixels": Lpips(Pixels(), [torch.ones(4)])})
+    targets = {"targets": Contender(frozen.role("target"), OF_DATA)}
+    exact = values(evaluate(targets, frozen, pixels, OF_DATA))
+    for role in ("id", "pose"):
+        assert exact["targets", f"copy-index-{role}-lpips-pixels"] == -1
+    away = [
+        lpips_distances(pixels.lpips["lpips-pixels"], frozen.role("pose"), frozen.role(role))
+        for role in ("target", "id")
+    ]
+    expected = np.mean([(t - i) / (t + i) for t, i in zip(*away, strict=True)])
+    assert value["copy-pose", "copy-index-id-lpips-pixels"] == pytest.approx(expected, abs=2e-6)
+
+
+def test_pictures_are_measured_as_the_generator_that_makes_them(frozen: EvaluationSet) -> None:
+    pixels = Instruments(lpips={"lpips-pixels": Lpips(Pixels(), [torch.ones(4)])})
+    made = evaluate({"perfect": contender(perfect)}, frozen, pixels, OF_DATA)
+    given = Contender(made.outputs["perfect"], replace(OF_DATA, model="m@1"), warning="of a folder")
+    again = evaluate({"perfect": given}, frozen, pixels, OF_DATA)
+    assert values(again) == values(made)
+    for row in again.rows:
+        assert row.get("warning") == ("of a folder" if "perfect" in row["method"] else None)
+
+
+def test_chroma_by_hand() -> None:
+    """Pixel by pixel; brightness alone is no error, and outside of the mask nothing counts."""
+    draws = np.random.default_rng(0)
+    ours, targets = draws.integers(0, 256, (2, 3, 6, 6, 3), dtype=np.uint8)
+    masks = draws.random((3, 6, 6)) > 0.6
+    masks[2] = False  # an object of which nothing is seen: the whole picture
+    expected = []
+    for one, target, mask in zip(ours / 255, targets / 255, masks, strict=True):
+        means = np.zeros((2, 2))
+        places = [p for p in np.ndindex(6, 6) if mask[p] or not mask.any()]
+        for number, picture in enumerate((one, target)):
+            for place in places:
+                red, green, blue = picture[place]
+                means[number] += [red - green, (red + green) / 2 - blue]
+        expected.append(np.hypot(*(means[0] - means[1]) / len(places)))
+    np.testing.assert_allclose(chroma_errors(ours, targets, masks), expected, rtol=1e-12)
+    whole = chroma_errors(ours, targets, np.ones_like(masks))
+    np.testing.assert_allclose(chroma_errors(ours, targets), whole, rtol=1e-12)
+    half = np.full((1, 4, 4, 3), 100, np.uint8)
+    red = half.copy()
+    red[..., 0] += 51
+    assert chroma_errors(half + 51, half)[0] == pytest.approx(0, abs=1e-12)
+    assert chroma_errors(red, half)[0] == pytest.approx(np.hypot(0.2, 0.1))
+
+
+def test_where_the_target_has_a_mask_the_object_is_measured_alone(frozen: EvaluationSet) -> None:
+    pixels = Instruments(lpips={"lpips-pixels": Lpips(Pixels(), [torch.ones(4)])})
+    full = replace(frozen, masks=np.ones((len(frozen.views), SIZE, SIZE), bool))
+    whole = values(evaluate({}, full, pixels, OF_DATA))
+    bare = values(evaluate({}, frozen, pixels, OF_DATA))
+    for control in CONTROLS:
+        assert whole[control, "lpips-pixels-masked"] == whole[control, "lpips-pixels"]
+        chroma = bare[control, "chroma-error-whole-picture"]
+        assert whole[control, "chroma-error-masked"] == pytest.approx(chroma, abs=1e-6)
+        assert (control, "lpips-pixels-masked") not in bare
+    middle = np.zeros((len(frozen.views), SIZE, SIZE), bool)
+    middle[:, 8:24, 8:24] = True
+    some = replace(frozen, masks=middle)
+    for rim, differs in ((1, False), (0, True)):  # the rim of a pixel counts, what lies beyond not
+        outputs = np.zeros_like(frozen.role("target"))
+        inner = slice(8 - rim, 24 + rim)
+        outputs[:, inner, inner] = frozen.role("target")[:, inner, inner]
+        found = values(evaluate({"o": Contender(outputs, OF_DATA)}, some, pixels, OF_DATA))
+        assert (found["o", "lpips-pixels-masked"] > 0) == differs
+        assert found["o", "chroma-error-masked"] == 0 and found["o", "lpips-pixels"] > 0
 
 
 def _first_of_each(numbers: np.ndarray) -> np.ndarray:

@@ -11,7 +11,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from idpose_core.evaluation.lpips import LPIPS_NETWORKS, Lpips, load_lpips, lpips_distances
+from idpose_core.evaluation.lpips import (
+    LPIPS_NETWORKS,
+    Lpips,
+    copy_index,
+    load_lpips,
+    lpips_distances,
+)
 from idpose_core.evaluation.pictures import to_network
 from idpose_core.weights import find_weights
 from tests.pose.test_shift_tolerant import ramps
@@ -137,6 +143,25 @@ def test_equal_pairs_are_computed_once() -> None:
         ]
         np.testing.assert_allclose(row, alone, rtol=1e-6)
     assert (found[2] == 0).all()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_several_others_at_once_are_each_alone(batch_size: int) -> None:
+    metric = Lpips(Edges(), [torch.tensor([2.0, 3.0])])
+    others = noise(12, 8, 1).reshape(3, 4, 8, 8, 3)
+    others[:, 2] = others[:, 0]
+    methods = np.stack([noise(4, 8, 0), others[1]])
+    found = lpips_distances(metric, methods, others, batch_size=batch_size)
+    alone = [[lpips_distances(metric, one, other) for one in methods] for other in others]
+    np.testing.assert_allclose(found, alone, rtol=1e-6)
+    assert (found[1, 1] == 0).all() and found[0, 1].all()
+    single = lpips_distances(metric, methods[0], others, batch_size=batch_size)
+    assert np.array_equal(single, found[:, 0])
+
+
+def test_the_copy_index_by_hand() -> None:
+    to_target, to_input = np.array([0.0, 3.0, 1.0, 2.0, 0.0]), np.array([2.0, 0.0, 3.0, 2.0, 0.0])
+    assert copy_index(to_target, to_input).tolist() == [-1, 1, -0.5, 0, 0]
 
 
 def test_what_cannot_be_measured(tmp_path: Path) -> None:

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from idpose_core.evaluation.tables import collect, compose, paper_cells, printed
+from idpose_core.evaluation.tables import (
+    COLUMNS,
+    collect,
+    column_of,
+    compose,
+    paper_cells,
+    printed,
+)
 from storage.errors import DatasetError
 from storage.objects import Store
 
@@ -69,6 +76,24 @@ def test_what_the_paper_does_not_measure_has_no_column_of_the_paper() -> None:
         assert f"| {name}: {name.lower()}-inception, n 5000 |" in head
         assert f"{name} (paper)" not in head
     assert "| FID (paper) | FID: nothing measured |" in head
+
+
+def test_the_papers_columns_come_first_and_the_object_alone_has_its_own() -> None:
+    metrics = {
+        "copy-index-pose-lpips-alex": "Copy of pose", "copy-index-id-lpips-alex": "Copy of ID",
+        "chroma-error-whole-picture": "Chroma error", "chroma-error-masked": "Chroma error",
+        "id-score-small-2-steps-masked": "ID masked", "lpips-st-alex-masked": "LPIPS masked",
+        "kid-means": "KID", "pose-score-small-from-cars@1": "Pose", "id-score-small": "ID",
+        "fd-means": "FID", "fid-inception-5k": "FID", "lpips-alex-v0.1": "LPIPS",
+    }  # fmt: skip
+    assert {metric: column_of(metric) for metric in metrics} == metrics
+    assert column_of("pixel-l1") is None
+    assert list(COLUMNS)[:4] == ["LPIPS", "FID", "ID", "Pose"]
+    text = printed(compose([row(metric=metric, dataset="d") for metric in metrics], ["d"]), "md")
+    heads = next(line for line in text.splitlines() if line.startswith("| data")).split(" | ")
+    names = [head.partition(":")[0] for head in heads[3:]]
+    assert names == sorted(names, key=list(COLUMNS).index) and len(names) == len(metrics)
+    assert all(", n 5000" in head for head in heads[3:])
 
 
 def test_other_data_and_controls_have_their_own_lines() -> None:

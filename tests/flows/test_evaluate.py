@@ -13,15 +13,19 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import save_file
 
-from flows.evaluate import evaluate_model, freeze
+from flows.evaluate import evaluate_model, export_set, freeze
 from flows.train import train_dataset
+from idpose_core.evaluation.exchange import Outputs
 from idpose_core.evaluation.generators import load_subject
 from idpose_core.evaluation.instruments import EvaluationError
+from idpose_core.evaluation.pictures import generated
 from idpose_core.evaluation.roles import RoleError
 from idpose_core.evaluation.sets import freeze_set
 from idpose_core.evaluation.truth import truth_triplets
 from idpose_core.models.generator import Generator, GeneratorConfig
 from idpose_core.pose.rotnet import initialise
+from idpose_core.settings import ConfigError
+from idpose_core.stages.crop import decode_png, encode_png
 from idpose_core.training.config import resolve
 from idpose_core.training.published import ModelError, promote, publish_model
 from idpose_core.training.runs import describe_run, open_run
@@ -234,6 +238,104 @@ def test_controls_of_a_dataset(tmp_path: Path) -> None:
     }
     table = run(["table", "--root", str(tmp_path)])
     assert f"cars@{dataset.partition('@')[2]} | copy-id |" in table.stdout
+
+
+def test_outputs_of_a_folder_are_measured_as_the_model_that_makes_them(tmp_path: Path) -> None:
+    """Out with the export, through the model's own generator, in again: the same numbers."""
+    root = tmp_path / "root"
+    store, dataset = world(root, test_videos=6)
+    model = publish(store, dataset)
+    words = ["--root", str(root), "--json"]
+    out = tmp_path / "out"
+    frozen = run(
+        ["freeze", "cars", "--name", "mine", "--triplets", "20", "--export", str(out),
+         "--size", "32", *words]
+    )  # fmt: skip
+    assert frozen.returncode == 0, frozen.stderr
+    told = json.loads(frozen.stdout.splitlines()[-1])
+    assert told == json.loads((out / "export.json").read_text("utf-8"))
+    assert (told["set"], told["size"], told["triplets"]) == ("mine", 32, 20)
+    ids = sorted(path.name for path in (out / "id").iterdir())
+    seen = {
+        role: np.stack([decode_png((out / role / name).read_bytes()) for name in ids])
+        for role in ("id", "pose")
+    }
+    made = generated(load_subject(store, model).generator, seen["id"], seen["pose"])
+    outputs = tmp_path / "made"
+    outputs.mkdir()
+    for name, picture in zip(ids, made, strict=True):
+        (outputs / name).write_bytes(encode_png(picture))
+    (outputs / "notes.txt").write_text("mine")
+    asked = ["--set", "mine", "--training-steps", "1", *words]
+    own = run(["evaluate", model, *asked])
+    assert own.returncode == 0, own.stderr
+    given = run(
+        ["evaluate", "--outputs", str(outputs), "--name", "editor", "--size", "32", *asked]
+    )  # fmt: skip
+    assert given.returncode == 0, given.stderr
+    assert "1 names are of no triplet, as notes.txt" in given.stderr
+    found = json.loads(given.stdout.splitlines()[-1])
+    theirs = {r["metric"]: r for r in found["rows"] if r["method"] == "editor"}
+    for ours in json.loads(own.stdout.splitlines()[-1])["rows"]:
+        if ours["method"] == "identity-pose":
+            numbers = [theirs[ours["metric"]][key] for key in ("value", "ci_low", "ci_high", "n")]
+            assert numbers == [ours[key] for key in ("value", "ci_low", "ci_high", "n")]
+    assert found["path"].startswith("evaluation-sets/mine/evaluation/")
+    assert "other pairs" in found["left_out"]["swap-score"]
+    assert found["model"] == "editor"
+    row = theirs["pixel-l1"]
+    assert row["model"].startswith("outputs of a folder@")
+    assert "not known which networks served in the loss" in row["warning"]
+    assert row["command"].startswith(
+        f"idpose evaluate --outputs {outputs} --name editor --set mine --size 32"
+    )
+    table = run(["table", "--root", str(root)])
+    assert f"cars@{dataset.partition('@')[2]} | editor | outputs of a folder@" in table.stdout
+
+    again = tmp_path / "again"
+    more = run(["freeze", "mine", "--export", str(again), "--size", "32", *words])
+    assert more.returncode == 0, more.stderr
+    targets = run(
+        ["evaluate", "--outputs", str(again / "target-not-an-input"), "--name", "targets",
+         "--beside", model, "--metric", "id-score-small", *asked]
+    )  # fmt: skip
+    assert targets.returncode == 0, targets.stderr
+    value = {
+        (r["method"], r["metric"]): r["value"]
+        for r in json.loads(targets.stdout.splitlines()[-1])["rows"]
+    }
+    assert value["targets", "pixel-l1"] == value["targets", "chroma-error-whole-picture"] == 0
+    score = "id-score-small-1-steps"
+    assert value["targets", score] == value["real pairs (ceiling)", score]
+    assert value["targets - identity-pose", "pixel-l1"] == -value["identity-pose", "pixel-l1"]
+
+
+def test_outputs_that_are_none(tmp_path: Path) -> None:
+    root = str(tmp_path / "root")
+    world(tmp_path / "root")
+    freeze(root, "cars", "mine", triplets=3)
+    nameless = run(["evaluate", "--outputs", "x", "--root", root])
+    assert nameless.returncode == 2 and "--outputs FOLDER --name NAME" in nameless.stderr
+    for name in ("copy-id", "controls", "a - b", "m@1", ""):
+        with pytest.raises(ConfigError, match="no name for outputs"):
+            Outputs(tmp_path, name)
+    nowhere = Outputs(tmp_path / "x", "editor")
+    for model, outputs in ((None, None), ("controls", nowhere)):
+        with pytest.raises(ConfigError, match="either a model is measured or --outputs"):
+            evaluate_model(root, model, "cars", outputs=outputs, device="cpu")
+    with pytest.raises(ConfigError, match="Give --dataset or --set"):
+        evaluate_model(root, None, outputs=nowhere, device="cpu")
+    with pytest.raises(EvaluationError, match="there is no folder"):
+        evaluate_model(root, None, outputs=nowhere, evaluation_set="mine", device="cpu")
+    export_set(root, "mine", tmp_path / "out")
+    poses = Outputs(tmp_path / "out/pose", "poses")
+    with pytest.raises(EvaluationError, match="swap-score cannot be measured: it needs outputs of"):
+        evaluate_model(
+            root, None, outputs=poses, evaluation_set="mine", metrics=["swap-score"], device="cpu"
+        )
+    with pytest.raises(EvaluationError, match="lies in the root"):
+        export_set(root, "mine", tmp_path / "root/x")
+    assert not (tmp_path / "root/x").exists()
 
 
 def test_a_review_overwrites_nothing(tmp_path: Path) -> None:

@@ -35,7 +35,11 @@ def by_sum(x: Tensor, y: Tensor) -> Tensor:
 def test_disentanglement_by_hand() -> None:
     one = torch.ones(1)
     assert loss_dis1(by_sum, generated=5 * one, target=2 * one) == 3
-    assert loss_dis2(by_sum, one, 4 * one, 10 * one, 30 * one) == (4 - 1) + (30 - 10)
+    both = [(one, 4 * one), (10 * one, 30 * one)]
+    assert loss_dis2(by_sum, both) == (4 - 1) + (30 - 10)
+    assert loss_dis2(by_sum, both[:1]) == 2 * (4 - 1)  # the one stands for both
+    with pytest.raises(ValueError, match="without a pass"):
+        loss_dis2(by_sum, [])
 
 
 def test_least_squares_are_added_over_scales_and_halved_for_discriminators() -> None:

@@ -217,7 +217,6 @@ def test_the_swapper_is_the_averaged_side() -> None:
     network = build_swapper(method.config)
     network.load_state_dict(method.networks[method.averaged].state_dict())
     torch.testing.assert_close(network(of.id, of.pose), method.generator(of.id, of.pose))
-    assert method.swaps and method.measured() == {}
 
 
 def test_wrong_settings_are_refused() -> None:
