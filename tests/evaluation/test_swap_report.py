@@ -68,8 +68,8 @@ def test_the_command(
         "python -m idpose_core.evaluation.swap_report cars-small cars --judge-steps 2"
     )
     assert sorted(path.name for path in out.glob("*.png")) == [
-        "swaps-copy-id.png", "swaps-copy-pose.png", "swaps-mean-picture.png", "swaps-model.png",
-        "swaps-oracle-frame.png",
+        "swaps-copy-id.png", "swaps-copy-pose.png", "swaps-identity-pose.png",
+        "swaps-mean-picture.png", "swaps-oracle-frame.png",
     ]  # fmt: skip
     assert "copy-pose" in capsys.readouterr().out
 

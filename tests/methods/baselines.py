@@ -1,4 +1,4 @@
-"""Small baselines, who of them learns from what, and their first losses.
+"""Small methods, who of them learns from what, and their first losses.
 
 The first losses lie in ``tests/methods/golden``. Where a method changes on purpose, write them
 again with ``python -m tests.methods.baselines``.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from idpose_core.methods import drnet, fusion_image, pix2pixhd
+from idpose_core.methods import drnet, fusion_image, identity_pose, pix2pixhd
 from idpose_core.methods.method import Method
 from idpose_core.models.discriminators import DiscriminatorConfig
 from idpose_core.models.generator import GeneratorConfig
@@ -25,6 +26,7 @@ FOLDER = Path(__file__).parent / "golden"
 STEPS = 20
 GENERATOR = GeneratorConfig(size=16, n_down=1, width=4, n_blocks=1)
 DISCRIMINATOR = DiscriminatorConfig(width=4)
+OURS = {"learning_rate": 1e-4, "betas": (0.5, 0.999)}
 PIXELS = load_perceptual(PerceptualConfig("pixel-l1"))
 
 
@@ -45,10 +47,24 @@ def small_drnet(**settings: Any) -> drnet.DrNet:
     return drnet.DrNet(drnet.DrNetConfig(GENERATOR, own), PIXELS, clips=5)
 
 
-BASELINES: dict[str, tuple[Callable[[], Method], dict[str, Any]]] = {
+def small_identity_pose(**of_generator: Any) -> identity_pose.IdentityPose:
+    generator = replace(GENERATOR, **of_generator)
+    config = identity_pose.IdentityPoseConfig(
+        generator, DISCRIMINATOR, perceptual=PIXELS.config, one_again=bool(generator.copy_at)
+    )
+    return identity_pose.IdentityPose(config, PIXELS, clips=5)
+
+
+def small_copy_attention() -> identity_pose.IdentityPose:
+    return small_identity_pose(copy_at=(8, 16))
+
+
+METHODS: dict[str, tuple[Callable[[], Method], dict[str, Any]]] = {
     "pix2pixhd": (small_pix2pixhd, pix2pixhd.DEFAULTS["training"]),
     "fusion_image": (small_fusion_image, fusion_image.DEFAULTS["training"]),
     "drnet": (small_drnet, drnet.DEFAULTS["training"]),
+    "identity_pose": (small_identity_pose, OURS),
+    "copy_attention": (small_copy_attention, OURS),
 }
 
 
@@ -104,8 +120,8 @@ def adam(method: Method, training: dict[str, Any]) -> dict[str, torch.optim.Adam
 
 
 def first_losses(name: str) -> list[dict[str, float]]:
-    """Of a small baseline on random pictures, with its own rate, step by step."""
-    make, training = BASELINES[name]
+    """Of a small method on random pictures, with its own rate, step by step."""
+    make, training = METHODS[name]
     with float64():
         torch.manual_seed(1)
         method = make()
@@ -121,6 +137,6 @@ def kept_losses(name: str) -> list[dict[str, float]]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     FOLDER.mkdir(exist_ok=True)
-    for known in BASELINES:
+    for known in METHODS:
         text = json.dumps(first_losses(known), indent=1)
         (FOLDER / f"{known}.json").write_text(text + "\n", "utf-8")

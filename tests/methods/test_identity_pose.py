@@ -21,8 +21,16 @@ from idpose_core.methods.identity_pose import (
     Weights,
 )
 from idpose_core.methods.losses import gradient_norms
+from idpose_core.models.identity_attention import IdentityAttention
 from idpose_core.models.perceptual import PerceptualConfig, load_perceptual
 from idpose_core.models.pixel_verification import PixelVerificationConfig, verify_pixels
+from tests.methods.baselines import (
+    STEPS,
+    first_losses,
+    float64,
+    kept_losses,
+    small_copy_attention,
+)
 from tests.methods.worlds import CLIPS, SMALL, batch, in_float64, small
 
 
@@ -429,3 +437,38 @@ def test_pictures_of_other_terms_are_refused() -> None:
     generated = small(ABLATIONS["without-pv-and-dis2"]).generate(triplets)
     with pytest.raises(ValueError, match="without a pass"):
         small().generator_losses(triplets, generated)
+
+
+@pytest.mark.parametrize("name", ["identity_pose", "copy_attention"])
+def test_the_first_losses_are_the_known_ones(name: str) -> None:
+    found, kept = first_losses(name), kept_losses(name)
+    assert len(found) == len(kept) == STEPS
+    for losses, known in zip(found, kept, strict=True):
+        assert losses == pytest.approx(known, rel=1e-6)
+
+
+def test_a_recoloured_pose_picture_changes_nothing_that_is_copied() -> None:
+    """It chooses where to copy from; the first norm takes gain and offset of a channel from it."""
+    with float64():
+        generator = small_copy_attention().generator
+        pictures = batch(2, torch.float64)
+        recoloured = pictures.pose * 0.5 + torch.tensor([0.3, -0.2, 0.1]).view(1, 3, 1, 1)
+        with torch.no_grad():
+            plain, other = (generator(pictures.id, pose) for pose in (pictures.pose, recoloured))
+    mixed = (pictures.pose * torch.tensor([1.0, 0.5, 0.5]).view(1, 3, 1, 1)).to(torch.float64)
+    with torch.no_grad():
+        shaded = generator(pictures.id, mixed)
+    assert float((plain - other).abs().max()) < 1e-3 < float((plain - shaded).abs().max())
+
+
+def test_the_output_copies_from_the_identity_picture() -> None:
+    """With keys and queries of the same places alone, the pass (i, i) finds each place itself."""
+    attention = IdentityAttention(8, 9, patch=2)
+    with torch.no_grad():
+        for layer in (attention.query, attention.key):
+            layer.weight.zero_()
+        torch.nn.init.orthogonal_(attention.place.weight[:16, :, 0, 0], gain=1e2)  # the first head
+        maps = torch.eye(9).view(1, 9, 3, 3).expand(2, -1, -1, -1)  # every place is another one
+        picture = torch.rand(2, 3, 6, 6) * 2 - 1
+        _, copied = attention(torch.zeros(2, 8, 3, 3), maps, maps, maps, picture)
+    torch.testing.assert_close(copied[:, :3], picture)
