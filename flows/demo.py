@@ -22,10 +22,8 @@ SETTINGS = {
     "rendered.samples": 2,
     "pose.clusters": 16,
 }
-# No perceptual network is at hand without a download: its place takes the difference of pixels.
 TRAINING = {
-    "training": {"preset": "small", "steps": 200},
-    "perceptual": {"kind": "pixel-l1"},
+    "training": {"method": "copy-attention", "preset": "small", "steps": 200},
     "run": {"device": "cpu"},
 }
 

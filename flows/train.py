@@ -92,14 +92,15 @@ def configure(
     """The whole configuration for a dataset, and its manifest.
 
     Without a preset: the paper's sizes on a GPU (128 where the pictures are stored so large, else
-    64), the small one on a CPU.
+    64), the small one on a CPU; there copy-attention where no method is named either, which learns
+    most in as little time (docs/comparison.md).
 
     Raises:
         ConfigError: See :func:`train_dataset`.
         DatasetError: There is no such dataset.
     """
     manifest = read_manifest(store, dataset)
-    config = resolve(values, overrides, default_preset="small")
+    config = resolve(values, overrides, default_preset="small", default_method="copy-attention")
     if config.run.device == "cpu" or not torch.cuda.device_count():
         return config, manifest
     stored = manifest["config"].get("image", {}).get("size", 0)

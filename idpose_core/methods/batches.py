@@ -48,7 +48,8 @@ def derangement(video: Tensor, key: int) -> Tensor:
     """For each row of a batch another one, of another video: a random permutation of the rows.
 
     The rows are sorted by video, videos and rows of one in random order, and moved on by the size
-    of the largest one: so no row lands in its own video.
+    of the largest one: so no row lands in its own video. Where more than half of the batch is of
+    one video, which small batches meet by chance, some of its rows meet each other.
 
     Args:
         video: Codes, int64 [B].
@@ -58,20 +59,17 @@ def derangement(video: Tensor, key: int) -> Tensor:
         int64 [B] on the CPU: the row that each row meets.
 
     Raises:
-        ValueError: More than half of the rows are of one video.
+        ValueError: There is a single row.
     """
     codes = video.cpu().numpy()
     random = np.random.Generator(np.random.PCG64(key))
     names, counts = np.unique(codes, return_counts=True)
-    if 2 * counts.max() > len(codes):
-        raise ValueError(
-            f"{counts.max()} of {len(codes)} rows of a batch are of one video, and each must meet "
-            "another one: raise training.batch_size, or train on more videos"
-        )
+    if len(codes) < 2:
+        raise ValueError("each row must meet another one: raise training.batch_size to 2 or more")
     place = random.permutation(len(names))[np.searchsorted(names, codes)]
     order = np.lexsort((random.random(len(codes)), place))
     met = np.empty(len(codes), np.int64)
-    met[order] = np.roll(order, counts.max())
+    met[order] = np.roll(order, min(counts.max(), len(codes) // 2))
     return torch.from_numpy(met)
 
 

@@ -115,28 +115,27 @@ class DrNet:
         """First C, then encoders and decoder.
 
         Raises:
-            ValueError: More than half of the batch is of one video.
+            ValueError: The batch is a single row.
         """
         pose = self.generator.encode_pose(batch.target)
         with torch.no_grad():
             pose_of_id = self.generator.encode_pose(batch.id)
-        met = derangement(batch.video, batch.key).to(pose.device)
-        yield Update("scene", self.scene_losses(pose_of_id, pose, met))
+        rows = torch.arange(len(pose))
+        met = torch.where(rows < len(rows) // 2, rows, derangement(batch.video, batch.key))
+        same = (batch.video[met] == batch.video).to(pose.device)
+        yield Update("scene", self.scene_losses(pose_of_id, pose[met.to(pose.device)], same))
         losses, output = self.generator_losses(batch, pose_of_id, pose)
         yield Update("generator", losses, output, self.measured)
 
-    def scene_losses(self, one: Tensor, other: Tensor, met: Tensor) -> Losses:
-        """``D_scene``: the first half of the rows stays together (1), the others part (0).
+    def scene_losses(self, one: Tensor, other: Tensor, same: Tensor) -> Losses:
+        """``D_scene``: are both of one video?
 
         Args:
             one: Pose codes of x1, ``[B, C, s, s]``.
-            other: Those of x2.
-            met: For each row one of another video, int64 [B].
+            other: Those of the pictures that x1 is paired with.
+            same: Whether they are, bool [B].
         """
-        rows = torch.arange(len(one), device=one.device)
-        same = rows < len(one) // 2
-        paired = other.detach()[torch.where(same, rows, met)]
-        logits = self.scene(one.detach(), paired)
+        logits = self.scene(one.detach(), other.detach())
         self._accuracy = ((logits > 0) == same).float().mean().detach()
         loss = F.binary_cross_entropy_with_logits(logits, same.to(logits.dtype))
         return Losses({"D_scene": loss}, {"D_scene": 1.0})

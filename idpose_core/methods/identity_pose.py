@@ -8,7 +8,7 @@ now (the paper's alternation). Nothing here steps, moves or saves: that is the t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -148,18 +148,29 @@ class IdentityPoseConfig:
 PRESETS = {
     "128": IdentityPoseConfig(GENERATORS["128"]),
     "64": IdentityPoseConfig(GENERATORS["64"]),
-    "small": IdentityPoseConfig(
-        GENERATORS["small"],
+    "paper": IdentityPoseConfig(
+        replace(GENERATORS["small"], decoder_norm="instance"),
         DiscriminatorConfig(width=32, norm="group"),
         perceptual=PerceptualConfig("st-vgg16"),
     ),
+    "small": IdentityPoseConfig(
+        GENERATORS["small"],
+        DiscriminatorConfig(width=32, norm="group"),
+        PixelVerificationConfig("cosine", 0.02, stride=2),
+        PerceptualConfig("st-vgg16", pixel_l1_weight=1.0, layers=3),
+        weights=Weights(gan=0.03, aux=0.03),
+        one_again=True,
+    ),
 }
-"""YTBB and synthetic pictures as in the paper, and 64 x 64 on two CPU cores."""
+"""YTBB and synthetic pictures as in the paper; its losses over a network for 64 x 64 on two CPU
+cores; and the same losses, balanced for as few steps (docs/decisions/small-recipe.md)."""
 
 
 COPY_DEFAULTS: dict[str, Any] = {
-    "generator": {"copy_at": [16, 32]},
-    "weights": {"pv": 0},
+    "generator": {"copy_at": [2, 1]},
+    "weights": {"pv": 0, "gan": 0, "aux": 0, "dis2": 0.3},
+    "one_again": True,
+    "perceptual": {"kind": "pixel-l1"},
 }
 """What ``copy-attention`` sets: the decoder looks for its counterparts in the identity picture, in
 the place of the loss that asks for it (docs/decisions/copy-attention.md)."""

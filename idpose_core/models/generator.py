@@ -48,9 +48,9 @@ class GeneratorConfig:
         decoder_norm: Of trunk and upper blocks. ``instance`` is pix2pixHD's; it takes from every
             feature its mean and strength, and with them colour, which ``layer`` keeps
             (docs/decisions/decoder-norm.md).
-        copy_at: Sides of the decoder's maps at which every place looks for its counterpart in the
-            identity picture and takes over its colour and features; the paper has none
-            (docs/decisions/copy-attention.md).
+        copy_at: Maps of the decoder at which every place looks for its counterpart in the identity
+            picture and takes over its pixels and features, by how often they are halved: 2 is a
+            quarter of the picture's side. The paper has none (docs/decisions/copy-attention.md).
 
     Raises:
         ValueError: A setting that no network can have.
@@ -78,9 +78,8 @@ class GeneratorConfig:
             raise ValueError(
                 f"pictures of {self.size} cannot be halved {self.n_down} times into 2 x 2 or more"
             )
-        sides = [self.size // 2**step for step in range(self.n_down + 1)]
-        if not set(self.copy_at) <= set(sides) or len(set(self.copy_at)) < len(self.copy_at):
-            raise ValueError(f"copy_at names sides out of {sides}, each once, not {self.copy_at}")
+        if not set(self.copy_at) <= set(range(self.n_down + 1)):
+            raise ValueError(f"copy_at names halvings from 0 to {self.n_down}, not {self.copy_at}")
 
     @property
     def code_channels(self) -> int:
@@ -134,14 +133,17 @@ def _decoder_norm(channels: int, config: GeneratorConfig) -> nn.Module:
     return instance_norm(channels, config.norm)
 
 
+_UP = 4  # layers of an upper block
+
+
 class _Encoder(nn.Sequential):
-    def maps(self, pictures: Tensor) -> dict[int, Tensor]:
-        """The map after every ReLU by its side: the code is the one of the smallest side."""
-        maps: dict[int, Tensor] = {}
+    def maps(self, pictures: Tensor) -> list[Tensor]:
+        """The map after every ReLU, by how often it is halved; the code is the last one."""
+        maps: list[Tensor] = []
         for layer in self:
             pictures = layer(pictures)
             if isinstance(layer, nn.ReLU):
-                maps[pictures.shape[-1]] = pictures
+                maps.append(pictures)
         return maps
 
 
@@ -186,7 +188,7 @@ class ResidualBlock(nn.Module):
 
 
 class Source(NamedTuple):
-    """What the decoder may copy from: the maps of one side ``[N, C, s, s]``, and the picture.
+    """What the decoder may copy from: the maps of one size ``[N, C, s, s]``, and the picture.
 
     Attributes:
         identity: E_i of the ID picture.
@@ -218,9 +220,8 @@ class Decoder(nn.Module):
         ups: list[nn.Module] = []
         copies = nn.ModuleDict()
         for step in range(config.n_down, -1, -1):
-            side = config.size // 2**step
-            if side in config.copy_at:
-                copies[str(side)] = IdentityAttention(
+            if step in config.copy_at:
+                copies[str(step)] = IdentityAttention(
                     channels, config.width * 2**step, patch=2**step
                 )
             if step == 0:
@@ -245,23 +246,23 @@ class Decoder(nn.Module):
         Args:
             identity: E_i of the ID picture.
             pose: E_p of the pose picture.
-            sources: What to copy from at each side of ``copy_at``; None where there is none.
+            sources: What to copy from at each halving of ``copy_at``; None where there is none.
         """
         feature: Tensor = self.trunk(torch.cat([identity, pose], dim=1))
         if self.copies is None:
             feature = self.up(feature)
             return self._drawn(feature, feature)
-        moved: list[Tensor] = []
-        steps = len(self.up) // 4
-        for step in range(steps + 1):
-            if step:
-                feature = self.up[4 * step - 4 : 4 * step](feature)
-            side = feature.shape[-1]
-            if str(side) in self.copies:
+        copied: list[Tensor] = []
+        n_down = len(self.up) // _UP
+        for step in range(n_down, -1, -1):
+            if str(step) in self.copies:
                 assert sources is not None
-                feature, colours = self.copies[str(side)](feature, *sources[side])
-                moved.append(colours)
-        return self._drawn(feature, torch.cat([feature, *moved], dim=1))
+                feature, pixels = self.copies[str(step)](feature, *sources[step])
+                copied.append(pixels)
+            if step:
+                done = n_down - step
+                feature = self.up[_UP * done : _UP * (done + 1)](feature)
+        return self._drawn(feature, torch.cat([feature, *copied], dim=1))
 
     def _drawn(self, feature: Tensor, drawn_from: Tensor) -> Decoded:
         # The head is a hundredth of the work. In half precision its output has fewer levels near
@@ -343,18 +344,17 @@ class Generator(nn.Module):
             self.pose_encoder.maps(pose_pictures),
         )
         sources = {
-            side: Source(
-                dealt(id_maps[side], len(ids), from_id),
-                dealt(pose_maps[side], len(poses), from_place),
-                dealt(pose_maps[side], len(poses), from_pose),
+            step: Source(
+                dealt(id_maps[step], len(ids), from_id),
+                dealt(pose_maps[step], len(poses), from_place),
+                dealt(pose_maps[step], len(poses), from_pose),
                 dealt(id_pictures, len(ids), from_id),
             )
-            for side in copies
+            for step in copies
         }
-        code = min(id_maps)
         decoded: Decoded = self.decoder(
-            dealt(id_maps[code], len(ids), from_id),
-            dealt(pose_maps[code], len(poses), from_pose),
+            dealt(id_maps[-1], len(ids), from_id),
+            dealt(pose_maps[-1], len(poses), from_pose),
             sources,
         )
         return decoded

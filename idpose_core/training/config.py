@@ -25,7 +25,7 @@ from idpose_core.models.perceptual import PerceptualConfig
 from idpose_core.models.pixel_verification import PixelVerificationConfig
 from idpose_core.settings import ConfigError, Section
 
-Preset = Literal["128", "64", "small"]
+Preset = Literal["128", "64", "paper", "small"]
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -34,7 +34,7 @@ class OptimisationConfig(Section):
 
     method: str = Field(PAPER, description="identity-pose, an ablation, copy-attention, a baseline")
     preset: Preset | None = Field(
-        None, description="128 (YTBB), 64 (synthetic), small (CPU); null = by the device"
+        None, description="128 (YTBB), 64 (synthetic), paper and small (CPU); null = by the device"
     )
     steps: int = Field(100_000, ge=1, description="Updates of the generator, and of each D")
     batch_size: int = Field(16, ge=1, description="Triplets a step, over all processes")
@@ -179,13 +179,15 @@ def _departing(value: Any, default: Any, left_out: set[str]) -> Any:
     return {k: v for k, v in found.items() if k not in left_out and v != usual[k]}
 
 
+_OFTEN = {"checkpoint_every": 100, "sample_every": 100, "log_every": 10, "measure_every": 100}
 _SCHEDULES: dict[Preset, dict[str, Any]] = {
     "128": {},
     "64": {"steps": 50_000},
-    # One step takes about a second on two cores, and few steps want a larger rate.
+    "paper": {"steps": 2000, "batch_size": 8, **_OFTEN},
+    # Few steps want a larger rate that falls, and no jitter: its first effect is to grey out.
     "small": {
-        "steps": 2000, "batch_size": 8, "learning_rate": 2e-4, "checkpoint_every": 100,
-        "sample_every": 100, "log_every": 10, "measure_every": 100,
+        "steps": 2000, "batch_size": 8, "learning_rate": 6e-4, "decay_from": 0.5, "jitter": 0.0,
+        **_OFTEN,
     },
 }  # fmt: skip
 
@@ -195,6 +197,7 @@ def resolve(
     overrides: Mapping[str, Any] | None = None,
     *,
     default_preset: Preset = "128",
+    default_method: str = PAPER,
 ) -> TrainingConfig:
     """The whole configuration: the preset, over it the method's, the values, the overrides.
 
@@ -202,28 +205,31 @@ def resolve(
         values: Plain values, such as of a YAML file.
         overrides: ``key.path: value``.
         default_preset: Where none is named.
+        default_method: Where neither a method nor a preset is named.
 
     Raises:
         ConfigError: A key is unknown or a value is out of its range.
     """
     asked = settings.with_overrides(TrainingConfig, _copied(dict(values or {})), overrides)
     training = asked.get("training")
-    named = training.get("preset") if isinstance(training, dict) else None
-    preset = named or default_preset
+    said = training if isinstance(training, dict) else {}
+    preset = said.get("preset") or default_preset
     if preset not in _SCHEDULES:
         raise ConfigError(f"training.preset is one of {', '.join(_SCHEDULES)}, not {preset!r}")
     method = asdict(PRESETS[preset])
+    named = said.get("method", PAPER if said.get("preset") else default_method)
     base = {
         **{name: method[name] for name in _PARTS},
-        "training": {**_SCHEDULES[preset], "preset": preset},
+        "training": {**_SCHEDULES[preset], "preset": preset, "method": named},
     }
-    named = training.get("method", PAPER) if isinstance(training, dict) else PAPER
     if isinstance(named, str) and named in METHODS:
         base = _over(base, METHODS[named].defaults)
     return settings.parse(TrainingConfig, _over(base, asked))
 
 
-_PARTS = ("generator", "discriminator", "pixel_verification", "perceptual", "weights")
+_PARTS = (
+    "generator", "discriminator", "pixel_verification", "perceptual", "weights", "one_again",
+)  # fmt: skip
 
 
 def _over(base: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def small_identity_pose(**of_generator: Any) -> identity_pose.IdentityPose:
 
 
 def small_copy_attention() -> identity_pose.IdentityPose:
-    return small_identity_pose(copy_at=(8, 16))
+    return small_identity_pose(copy_at=(1, 0))
 
 
 METHODS: dict[str, tuple[Callable[[], Method], dict[str, Any]]] = {

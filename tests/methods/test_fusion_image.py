@@ -143,10 +143,9 @@ def test_the_shape_comes_from_another_video_and_the_target_is_none_of_it() -> No
     assert bool((of.video[rows] != of.video).all())
 
 
-def test_a_batch_of_one_video_is_refused() -> None:
-    of = replace(triplets(2), video=torch.tensor([3, 3]))
-    with pytest.raises(ValueError, match="one video"):
-        list(small_fusion_image().updates(of))
+def test_a_single_row_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"raise training\.batch_size"):
+        list(small_fusion_image().updates(triplets(1)))
 
 
 def test_neither_pose_nor_mismatch_is_used() -> None:

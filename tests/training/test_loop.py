@@ -408,7 +408,7 @@ def test_a_status_line_keeps_its_columns() -> None:
         ("training.stepz", 3, "nearest known key is 'training.steps'"),
         ("generator.widht", 3, "nearest known key is 'generator.width'"),
         ("training.method", "ours", "no method 'ours'"),
-        ("training.preset", "256", "training.preset is one of 128, 64, small"),
+        ("training.preset", "256", "training.preset is one of 128, 64, paper, small"),
         ("training.betas", [0.5, 1.0], "betas lie in"),
         ("training.steps", 0, "training.steps"),
     ],
@@ -432,7 +432,8 @@ def test_a_preset_gives_way_to_what_is_set() -> None:
         ({"aux": 0}, {"aux"}),
         ({"gan": 0}, {"pair"}),  # the identity head lives on D_real
         ({"gan": 0, "aux": 0}, {"pair", "real", "aux"}),
-        ({"dis": 0}, set()),  # L2_dis is left out by name: --method without-pv-and-dis2
+        ({"dis": 0}, {"dis2"}),
+        ({"dis2": 0}, {"dis2"}),
     ],
 )
 def test_a_loss_that_weighs_nothing_is_not_computed(weights: Any, gone: set[str]) -> None:

@@ -20,7 +20,7 @@ from tests.training.worlds import commit_world
 TINY = {
     "pix2pixhd": {"pix2pixhd.width": 4, "pix2pixhd.n_blocks": 1, "pix2pixhd.n_down": 2},
     "factor-vae": {"factor_vae.width": 4, "factor_vae.discriminator_width": 8},
-    "copy-attention": {"generator.copy_at": [8, 16]},
+    "copy-attention": {"generator.copy_at": [2, 1]},
 }
 
 

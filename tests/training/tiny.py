@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 SETTINGS: dict[str, Any] = {
-    "training.preset": "small",
+    "training.preset": "paper",
+    "training.learning_rate": 2e-4,
     "training.steps": 12,
     "training.batch_size": 4,
     "training.checkpoint_every": 4,
@@ -16,6 +17,7 @@ SETTINGS: dict[str, Any] = {
     "generator.n_down": 2,
     "generator.width": 4,
     "generator.n_blocks": 1,
+    "generator.decoder_norm": "layer",
     "discriminator.width": 4,
     "perceptual.kind": "pixel-l1",
     "run.device": "cpu",
