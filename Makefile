@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-faults test-scale check audit format clean
+.PHONY: demo table test test-slow test-faults test-scale check audit format clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -13,6 +13,11 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/idpose demo
+
+# Hours on a CPU, cell by cell: the same command goes on. MINUTES=10 ends each cell after so long.
+table: $(READY)
+	$(BIN)/idpose build rendered-car-views --set image.size=72
+	$(BIN)/idpose compare flows/configs/comparisons/cars.yaml $(if $(MINUTES),--minutes $(MINUTES))
 
 test: $(READY)
 	$(BIN)/pytest -n 2
