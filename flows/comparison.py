@@ -52,9 +52,7 @@ class ComparisonConfig(Section):
     training_steps: int | None = Field(
         None, ge=1, description="Of the networks trained to measure; null = their own numbers"
     )
-    against: list[str] = Field(
-        [], description="Methods from which all others differ by so much, with an interval"
-    )
+    metrics: list[str] | None = Field(None, description="Only these; null = all that are possible")
     settings: dict[str, Any] = Field({}, description="key.path: value, of all cells")
     cells: list[CellConfig]
 
@@ -81,7 +79,7 @@ def read_comparison(path: Path) -> ComparisonConfig:
         ConfigError: It is none.
     """
     config = settings.parse(ComparisonConfig, settings.read_yaml(settings.read_text(path)))
-    for name in (*config.against, *(cell.method for cell in config.cells)):
+    for name in (cell.method for cell in config.cells):
         if name not in METHODS:
             near = settings.nearest(name, METHODS)
             raise settings.ConfigError(f"no method {name!r}; the nearest known one is {near!r}")
@@ -143,19 +141,14 @@ def _measure(root: str, config: ComparisonConfig, models: Sequence[str], say: Sa
     version = read_manifest(store, config.dataset)["version"]
     name = f"{config.name}-{version}"
     freeze(root, config.dataset, name, triplets=config.triplets)
-    rows: dict[str, dict[str, Any]] = {}
-    for against in config.against or [swapping[0].method]:
-        first = next(one.name for one in swapping if one.method == against)
-        others = [one.name for one in swapping if one.name != first]
-        found = evaluate_model(
-            root, first, beside=others, evaluation_set=name,
-            training_steps=config.training_steps, say=say,
-        )  # fmt: skip
-        rows |= {f"{r['method']} {r['model']} {r['metric']}": r for r in found.rows}
+    found = evaluate_model(
+        root, swapping[0].name, beside=[one.name for one in swapping[1:]], evaluation_set=name,
+        metrics=config.metrics, training_steps=config.training_steps, say=say,
+    )  # fmt: skip
     folder = f"comparisons/{config.name}"
-    table = printed(compose(list(rows.values())), "md")
+    table = printed(compose(found.rows), "md")
     frozen = read_set(store, name, swapping[0].size)
-    store.replace(f"{folder}/rows.json", to_json(list(rows.values())).encode())
+    store.replace(f"{folder}/rows.json", to_json(found.rows).encode())
     store.replace(f"{folder}/table.md", table.encode())
     store.replace(f"{folder}/grid.png", encode_png(draw_comparison(frozen, swapping)))
     say(f"wrote {root}/{folder}")

@@ -101,8 +101,8 @@ def evaluate_model(
             controls and ceilings of a dataset without any model; None for ``outputs``.
         dataset: NAME or NAME@VERSION whose test split is measured on; None for the model's own.
         outputs: Of any generator, in place of a model.
-        beside: Further runs or models, measured on the same triplets; the first one's differences
-            from each have intervals of their own.
+        beside: Further runs or models, measured on the same triplets; the differences of each from
+            those after it have intervals of their own.
         evaluation_set: A frozen set; None for the dataset's own, which is frozen if need be.
         metrics: Names of ``idpose_core.evaluation.instruments.INSTRUMENTS``; None for all that are
             possible.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import cv2
@@ -111,9 +112,9 @@ def evaluate(
     """Measure generators and the controls on the same triplets.
 
     Args:
-        contenders: By name. The first one is compared with all others and the controls, in rows
-            ``method - other`` that name the other's model. None at all measures the controls and
-            ceilings of the data.
+        contenders: By name. Each is compared with those that come after it and with the controls,
+            in rows ``method - other`` that name the other's model. None at all measures the
+            controls and ceilings of the data.
         frozen: At the generators' size.
         instruments: What to measure with.
         of_data: What the rows of controls, ceilings and floors have in common.
@@ -207,7 +208,7 @@ def _oracle(frozen: EvaluationSet) -> Rows:
 def _by_row(
     metric: str, values: Mapping[str, NDArray[Any]], frozen: EvaluationSet
 ) -> Iterator[Finding]:
-    """A metric of single triplets: each method, then the first generator less each other."""
+    """A metric of single triplets: each method, then each generator less what comes after it."""
     objects = frozen.objects
     for name, found in values.items():
         yield name, metric, estimate(found, objects), {}
@@ -225,9 +226,9 @@ def _left_out(metric: str, values: Mapping[str, Jackknife]) -> Iterator[Finding]
 
 
 def _compared(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """The first generator with each other method; controls alone are not compared."""
-    ours, *others = [name for name in names if name not in (CEILING, FLOOR)] or [""]
-    yield from ((ours, other) for other in others if ours not in CONTROLS)
+    """Each generator with all methods after it; controls are not compared with each other."""
+    pairs = combinations([name for name in names if name not in (CEILING, FLOOR)], 2)
+    yield from ((ours, other) for ours, other in pairs if ours not in CONTROLS)
 
 
 def _pixels(outputs: Mapping[str, Pictures], frozen: EvaluationSet) -> Iterator[Finding]:

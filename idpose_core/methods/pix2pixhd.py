@@ -36,7 +36,7 @@ from idpose_core.models.perceptual import PerceptualConfig, PerceptualDistance
 DEFAULTS: dict[str, Any] = {
     # 100 epochs at the full rate, 100 in which it falls to 0.
     "training": {"learning_rate": 2e-4, "betas": [0.5, 0.999], "decay_from": 0.5},
-    "perceptual": {"vgg_input": "raw", "pixel_l1_weight": 0},
+    "perceptual": {"vgg_input": "raw", "pixel_l1_weight": 0, "layers": 5},
 }
 """What the reference trains with, ``options/train_options.py``; its VGG sees [-1, 1]."""
 

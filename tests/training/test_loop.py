@@ -421,7 +421,7 @@ def test_wrong_settings_are_named(key: str, value: Any, message: str) -> None:
 def test_a_preset_gives_way_to_what_is_set() -> None:
     config = resolve({"generator": {"width": 8}, "training": None}, default_preset="small")
     assert (config.generator.width, config.generator.n_blocks) == (8, 6)
-    assert config.training.batch_size == 8 and config.training.preset == "small"
+    assert config.training.batch_size == 2 and config.training.preset == "small"
     assert resolve({"training": {"preset": "64"}}).training.steps == 50_000
 
 
