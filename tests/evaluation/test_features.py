@@ -85,7 +85,7 @@ def test_efficientnet_lite2(lite2: tuple[Path, nn.Module], side: int) -> None:
         ours = network._fc(torch.from_numpy(found).float())
     assert (classes[0] - classes[1]).std() > 0.01
     # Another normalisation or way of sampling is off by 0.3 and more, the last bits by 0.001.
-    rtol, atol = (1e-4, 1e-5) if side == 260 else (0.0, 0.01)
+    rtol, atol = (1e-4, 1e-4) if side == 260 else (0.0, 0.01)
     torch.testing.assert_close(ours, classes, rtol=rtol, atol=atol)
 
 
