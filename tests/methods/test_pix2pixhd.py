@@ -224,7 +224,7 @@ def test_wrong_settings_are_refused() -> None:
         Pix2pixHDSettings(feature_matching=-1)
     with pytest.raises(ValueError, match="the distance is"):
         Pix2pixHD(Pix2pixHDConfig(perceptual=PerceptualConfig("st-alex")), PIXELS, clips=5)
-    assert DEFAULTS["perceptual"] == {"vgg_input": Pix2pixHDConfig().perceptual.vgg_input}
+    assert PerceptualConfig(**DEFAULTS["perceptual"]) == Pix2pixHDConfig().perceptual
 
 
 def test_the_first_steps_have_their_known_losses() -> None:
