@@ -83,6 +83,8 @@ def read_comparison(path: Path) -> ComparisonConfig:
         if name not in METHODS:
             near = settings.nearest(name, METHODS)
             raise settings.ConfigError(f"no method {name!r}; the nearest known one is {near!r}")
+    if not any(METHODS[cell.method].swaps for cell in config.cells):
+        raise settings.ConfigError("nothing is measured: name a cell whose method swaps")
     return config
 
 

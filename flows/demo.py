@@ -99,6 +99,4 @@ def _say_what_was_trained(
     )
     console.print(f"  look:     {run}/samples/{trained['steps']:09d}.png")
     console.print(f"  curves:   tensorboard --logdir {run}/tensorboard")
-    console.print(
-        f"  longer:   idpose train {SETTINGS['name']} --root {root}   (half an hour of two cores)"
-    )
+    console.print(f"  longer:   idpose train {SETTINGS['name']} --root {root}")

@@ -92,8 +92,8 @@ def configure(
     """The whole configuration for a dataset, and its manifest.
 
     Without a preset: the paper's sizes on a GPU (128 where the pictures are stored so large, else
-    64), the small one on a CPU; there copy-attention where no method is named either, which learns
-    most in as little time (docs/comparison.md).
+    64), the small one on a CPU; there copy-attention where no method is named either
+    (docs/comparison.md).
 
     Raises:
         ConfigError: See :func:`train_dataset`.

@@ -118,7 +118,7 @@ class FusionImage:
         """First D_pair, then the generator.
 
         Raises:
-            ValueError: More than half of the batch is of one video.
+            ValueError: The batch is a single row.
         """
         other = batch.id[derangement(batch.video, batch.key).to(batch.id.device)]
         made = self.generator.passes((batch.id, batch.target, other), ((0, 1), (0, 2))).picture

@@ -348,11 +348,9 @@ class IdentityPose:
         output = generated.output
         parts = {"L1_dis": loss_dis1(self.perceptual, output, batch.target, batch.weight)}
         if terms.dis2:
-            again = {
-                batch.id: generated.identity_again, batch.pose: generated.pose_again
-            }  # fmt: skip
+            again = (batch.id, generated.identity_again), (batch.pose, generated.pose_again)
             parts["L2_dis"] = loss_dis2(
-                self.perceptual, [(p, made) for p, made in again.items() if made is not None]
+                self.perceptual, [(one, made) for one, made in again if made is not None]
             )
         verified = None
         if terms.pv:

@@ -42,8 +42,8 @@ class PerceptualConfig:
             ``pixel-l1``, mean |x - y| without any trunk, for tests.
         vgg_input: See :class:`Vgg19Features`; of ``vgg19`` alone.
         pixel_l1_weight: Weight of mean |x - y|, added to the trunk's distance.
-        layers: How many of the five layers count, from the first on; the others are not computed.
-            3 of ``st-vgg16`` cost a third.
+        layers: How many of the five layers count, from the first on; ``st-vgg16`` does not compute
+            the others.
 
     Raises:
         ValueError: An unknown choice, a negative weight.

@@ -55,6 +55,10 @@ def test_a_file_that_is_no_comparison_is_refused(tmp_path: Path) -> None:
     file.write_text("{name: x, dataset: y, cells: [{method: pix2pix}]}")
     with pytest.raises(ConfigError, match="nearest known one is 'pix2pixhd'"):
         read_comparison(file)
+    file.write_text("{name: x, dataset: y, cells: [{method: factor-vae}]}")
+    with pytest.raises(ConfigError, match="nothing is measured"):
+        read_comparison(file)
+    file.write_text("{name: x, dataset: y, cells: [{method: pix2pix}]}")
     shown = run(["compare", str(file), "--root", str(tmp_path)])
     assert shown.returncode == 2 and "pix2pixhd" in shown.stderr
 

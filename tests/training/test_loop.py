@@ -16,7 +16,7 @@ import torch
 from flows.train import train_dataset
 from idpose_core.methods.identity_pose import VERSION
 from idpose_core.settings import ConfigError
-from idpose_core.training import journal
+from idpose_core.training import journal, loop
 from idpose_core.training.checkpoints import CheckpointError
 from idpose_core.training.config import TrainingConfig, resolve
 from idpose_core.training.data import EmptySplitError
@@ -439,6 +439,18 @@ def test_a_preset_gives_way_to_what_is_set() -> None:
 def test_a_loss_that_weighs_nothing_is_not_computed(weights: Any, gone: set[str]) -> None:
     terms = asdict(resolve({"weights": weights}).method().active_terms())
     assert {name for name, there in terms.items() if not there} == gone
+
+
+def test_without_a_compiler_a_training_on_cuda_goes_on_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines: list[str] = []
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    monkeypatch.setattr(loop.shutil, "which", lambda name: None)
+    assert not loop._compiles(None, cuda, lines.append) and "install gcc" in lines[0]
+    assert not loop._compiles(False, cuda, lines.append) and len(lines) == 1
+    monkeypatch.setattr(loop.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert loop._compiles(None, cuda, lines.append) and not loop._compiles(None, cpu, lines.append)
 
 
 def _latest_state(store: Store, done: Trained) -> dict[str, Any]:
