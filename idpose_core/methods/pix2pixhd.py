@@ -38,8 +38,8 @@ DEFAULTS: dict[str, Any] = {
     "training": {"learning_rate": 2e-4, "betas": [0.5, 0.999], "decay_from": 0.5},
     "perceptual": {"vgg_input": "raw", "pixel_l1_weight": 0, "layers": 5},
 }
-"""What the reference trains with, ``options/train_options.py``; its VGG sees [-1, 1], counts all five
-layers, and no pixels beside them."""
+"""What the reference trains with, ``options/train_options.py``; its VGG sees [-1, 1],
+all five layers count, and no pixels beside them."""
 
 
 @dataclass(frozen=True)
