@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefect import get_run_logger
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from flows.messages import visible
+from flows.prefect_artifacts import ProgressBar
 from idpose_core.processes import PARENT
 from storage.errors import ToldError
 
@@ -72,7 +72,7 @@ def _follow(process: subprocess.Popen[str], key: str, description: str) -> dict[
         ChildFailedError: It failed.
     """
     log = get_run_logger()
-    artifact: Any = None
+    bar = ProgressBar(key, description)
     last = answer = ""
     assert process.stdout is not None
     for line in process.stdout:
@@ -80,11 +80,7 @@ def _follow(process: subprocess.Popen[str], key: str, description: str) -> dict[
         if not last.startswith("{"):
             log.info("%s", visible(last))
         if match := _STEP.match(last):
-            percent = 100.0 * int(match[1]) / int(match[2])
-            if artifact is None:
-                artifact = create_progress_artifact(percent, key=key, description=description)
-            else:
-                update_progress_artifact(artifact, percent)
+            bar.show(100.0 * int(match[1]) / int(match[2]))
         if last.startswith("{"):
             answer = last
     code = process.wait()

@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_image_artifact, create_table_artifact
 
+from flows.prefect_artifacts import publish_image, publish_table
 from flows.prefect_child import carry_out
 from flows.prefect_crashes import check_attempt
 from storage.objects import Store
@@ -65,7 +65,7 @@ def evaluate(
 def _publish_artifacts(store: Store, found: dict[str, Any]) -> None:
     name = re.sub(r"[^a-z0-9]+", "-", found["evaluation_set"].lower()).strip("-")
     wanted = ("method", "model", "against", "metric", "value", "ci_low", "ci_high", "n", "warning")
-    create_table_artifact(
+    publish_table(
         [{column: row.get(column) for column in wanted} for row in found["rows"]],
         key=f"{name}-metrics",
         description=f"{found['model']} on {found['evaluation_set']}: {found['path']}",
@@ -73,4 +73,4 @@ def _publish_artifacts(store: Store, found: dict[str, Any]) -> None:
     folder = found["path"].rpartition("/")[0]
     sheet = store.local_path(f"{folder}/{found['evaluation_set']}-swaps.png")
     if sheet is not None and sheet.is_file():
-        create_image_artifact(sheet.as_uri(), key=f"{name}-swaps", description="ID x pose")
+        publish_image(sheet.as_uri(), key=f"{name}-swaps", description="ID x pose")

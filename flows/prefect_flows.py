@@ -12,12 +12,6 @@ from queue import Queue
 from typing import Any, cast
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.futures import PrefectFuture
@@ -27,6 +21,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from flows.build_dataset import BuildResult
 from flows.build_dataset import build_dataset as build
 from flows.messages import explain
+from flows.prefect_artifacts import ProgressBar, publish_markdown, publish_table
 from flows.prefect_crashes import check_attempt, register_automations
 from flows.runners import LocalRunner, interrupts_held, result_of
 from flows.steps.context import BuildError
@@ -71,7 +66,7 @@ class PrefectProgress:
 
     def __init__(self) -> None:
         self._log = get_run_logger()
-        self._artifact: Any = None
+        self._bar: ProgressBar | None = None
         self._done = 0
         self._shards = 0
 
@@ -79,13 +74,15 @@ class PrefectProgress:
         """See flows.progress.Progress."""
         self._done, self._shards = 0, shards
         self._log.info("%s: %d shards to compute, %d reused", stage, shards, reused)
-        self._artifact = create_progress_artifact(0.0, key=f"stage-{stage}") if shards else None
+        self._bar = ProgressBar(f"stage-{stage}") if shards else None
+        if self._bar is not None:
+            self._bar.show(0.0)
 
     def advance(self, stage: str) -> None:
         """See flows.progress.Progress."""
         self._done += 1
-        if self._artifact is not None:
-            update_progress_artifact(self._artifact, 100.0 * self._done / self._shards)
+        if self._bar is not None:
+            self._bar.show(100.0 * self._done / self._shards)
 
     def finish(self, stage: str, statuses: Iterable[Status]) -> None:
         """See flows.progress.Progress."""
@@ -179,7 +176,7 @@ def reach_server() -> None:
 
 def _publish_artifacts(name: str, result: BuildResult) -> None:
     statistics = result.statistics
-    create_table_artifact(
+    publish_table(
         [
             {"table": table, "status": status, "rows": count}
             for table, statuses in statistics["attrition"].items()
@@ -188,7 +185,7 @@ def _publish_artifacts(name: str, result: BuildResult) -> None:
         key=f"{name}-attrition",
         description=f"What became of the input of {name}@{result.committed.version}",
     )
-    create_table_artifact(
+    publish_table(
         [
             {"split": split, "cluster": cluster, "crops": size}
             for split, sizes in statistics["cluster_sizes"].items()
@@ -197,7 +194,7 @@ def _publish_artifacts(name: str, result: BuildResult) -> None:
         key=f"{name}-clusters",
         description="Crops in each pose cluster",
     )
-    create_table_artifact(
+    publish_table(
         [
             {
                 "measure": measure,
@@ -208,7 +205,7 @@ def _publish_artifacts(name: str, result: BuildResult) -> None:
         key=f"{name}-balance",
         description="Balance of the pose pairs",
     )
-    create_markdown_artifact(
+    publish_markdown(
         f"`{name}@{result.committed.version}` in `{result.committed.path}`: "
         f"{statistics['counts']['triplets']} triplets; shards {result.shards}",
         key=f"{name}-dataset",

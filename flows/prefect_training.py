@@ -15,12 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import (
-    create_image_artifact,
-    create_markdown_artifact,
-    create_table_artifact,
-)
 
+from flows.prefect_artifacts import publish_image, publish_markdown, publish_table
 from flows.prefect_child import carry_out
 from flows.prefect_crashes import check_attempt
 from flows.prefect_flows import reach_server, tell_errors_once
@@ -77,7 +73,7 @@ def _publish_artifacts(store: Store, dataset: str, found: dict[str, Any]) -> Non
     name = re.sub(r"[^a-z0-9]+", "-", dataset.partition("@")[0].lower()).strip("-")
     lines = [row for row in read_metrics(store, run) if "seconds_per_step" in row]
     if lines:
-        create_table_artifact(
+        publish_table(
             [{"loss": k, "value": v} for k, v in lines[-1].items() if k != "step"],
             key=f"{name}-losses",
             description=f"Run {run} at step {lines[-1]['step']}",
@@ -85,8 +81,8 @@ def _publish_artifacts(store: Store, dataset: str, found: dict[str, Any]) -> Non
     grids = [path for path in store.list(f"runs/{run}/samples") if path.endswith(".png")]
     file = store.local_path(grids[-1]) if grids else None
     if file is not None:
-        create_image_artifact(file.as_uri(), key=f"{name}-samples", description=grids[-1])
-    create_markdown_artifact(
+        publish_image(file.as_uri(), key=f"{name}-samples", description=grids[-1])
+    publish_markdown(
         f"Run `{run}` after {found['steps']} steps: "
         + (f"published `{found['model']}`" if found["model"] else "not finished"),
         key=f"{name}-training",
