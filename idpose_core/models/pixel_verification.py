@@ -180,7 +180,10 @@ def align(
         v = _pixels(identity.detach().to(q.dtype))
         # The row sums come free: a fourth channel of ones is mixed along with the three colours.
         v = torch.cat([v, torch.ones_like(v[..., :1])], dim=-1)
-        mixed: Tensor = _attend(q, k, v, config.scale)
+        # A compiler may take a kernel apart into the operations that it fuses: not this one. Said
+        # here, for the compiler takes seconds to import, and who only generates needs none.
+        attend = torch.compiler.disable(_attend)
+        mixed: Tensor = attend(q, k, v, config.scale)
     shape = (queries.shape[0], *queries.shape[2:], 4)
     mixed = at_least_float32(mixed).reshape(shape).permute(0, 3, 1, 2)
     return mixed[:, :3], mixed[:, 3]
@@ -271,8 +274,6 @@ def _pixels(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, x.shape[1]).contiguous()
 
 
-# A compiler may take a kernel apart into the operations that it fuses: not this one.
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """softmax(scale q k^T) v for [B, P, .] tensors, by a kernel that never holds P x P numbers.
 
