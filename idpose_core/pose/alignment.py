@@ -52,8 +52,10 @@ def align(
     return moved.astype(np.uint8), moved_mask.astype(np.float32)
 
 
-def grey_out(picture: NDArray[np.uint8], mask: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The picture on grey (128): ``mask`` float32 [S, S] in [0, 1] is its opacity."""
+def grey_out(
+    picture: NDArray[np.uint8], mask: NDArray[np.float32], *, level: int = GREY
+) -> NDArray[np.uint8]:
+    """The picture on one grey: ``mask`` float32 [S, S] in [0, 1] is its opacity."""
     opacity = mask[..., None]
-    blended = picture * opacity + np.float32(GREY) * (1 - opacity)
+    blended = picture * opacity + np.float32(level) * (1 - opacity)
     return np.rint(blended).astype(np.uint8)
