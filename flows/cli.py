@@ -23,6 +23,7 @@ from flows.options import (
     print_json,
 )
 from idpose_core.config import BuildConfig, ConfigError, parse_override
+from idpose_core.processes import stop_without_parent
 from storage.datasets import DatasetError
 from storage.objects import Store
 
@@ -52,6 +53,7 @@ ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="Built-in 
 def main() -> None:
     """Entry point of the ``idpose`` command."""
     announce_interrupts()
+    stop_without_parent()
     app()
 
 

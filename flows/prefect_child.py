@@ -18,6 +18,7 @@ from prefect import get_run_logger
 
 from flows.messages import visible
 from flows.prefect_artifacts import ProgressBar
+from flows.prefect_crashes import guarded
 from idpose_core.processes import PARENT
 from storage.errors import ToldError
 
@@ -40,7 +41,7 @@ def carry_out(command: list[str], key: str, description: str) -> dict[str, Any]:
     Raises:
         ChildFailedError: It failed.
     """
-    with _child(command) as process:
+    with guarded(), _child(command) as process:
         return _follow(process, key, description)
 
 
@@ -53,6 +54,7 @@ def _child(command: list[str]) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, PARENT: str(os.getpid())},
+        start_new_session=True,  # Prefect kills the group of a cancelled flow run after 30 s
     )
     try:
         yield process

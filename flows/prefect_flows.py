@@ -22,7 +22,7 @@ from flows.build_dataset import BuildResult
 from flows.build_dataset import build_dataset as build
 from flows.messages import explain
 from flows.prefect_artifacts import ProgressBar, publish_markdown, publish_table
-from flows.prefect_crashes import check_attempt, register_automations
+from flows.prefect_crashes import check_attempt, guarded, register_automations
 from flows.runners import LocalRunner, interrupts_held, result_of
 from flows.steps.context import BuildError
 from idpose_core.config import BuildConfig
@@ -110,7 +110,7 @@ def build_dataset(config: BuildConfig, root: str | None = None, attempt: int = 1
     """
     check_attempt(attempt)
     where = root or os.environ.get("IDPOSE_ROOT") or "idpose-data"
-    with PrefectRunner(config.run) as runner:
+    with guarded(), PrefectRunner(config.run) as runner:
         result = build(config, where, runner, PrefectProgress())
     _publish_artifacts(config.name, result)
     return result.to_dict()

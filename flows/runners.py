@@ -98,7 +98,7 @@ class LocalRunner:
         with self._lock:
             self._closed = True
             executor, self._executor = self._executor, None
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
+        if kind is not None and not issubclass(kind, Exception):  # Ctrl-C, or asked to end
             for process in multiprocessing.active_children():
                 process.terminate()  # else the program ends only when their shards are done
         if executor is not None:

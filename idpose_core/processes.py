@@ -12,6 +12,7 @@ import time
 
 _PR_SET_PDEATHSIG = 1
 PARENT = "IDPOSE_PARENT_PID"
+_watching = False
 
 
 def end_with_parent() -> None:
@@ -25,12 +26,14 @@ def stop_without_parent() -> bool:
     The kernel's own signal for that (PR_SET_PDEATHSIG) comes when a thread of the parent ends.
 
     Returns:
-        Whether there is such a process.
+        Whether there is such a process; a later call knows it too.
     """
+    global _watching
     named = os.environ.pop(PARENT, None)
     if named:
         threading.Thread(target=_watch_parent, args=(int(named),), daemon=True).start()
-    return named is not None
+        _watching = True
+    return _watching
 
 
 def die_with(parent: int) -> None:

@@ -20,6 +20,14 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @contextmanager
 def serving(folder: Path) -> Iterator[tuple[dict[str, str], subprocess.Popen[bytes]]]:
     """A server and a worker: the environment of a client, and the worker."""
+    with server_alone(folder) as (env, processes):
+        processes.append(start_worker(env))
+        yield env, processes[-1]
+
+
+@contextmanager
+def server_alone(folder: Path) -> Iterator[tuple[dict[str, str], list[subprocess.Popen[bytes]]]]:
+    """A server and a pool: the environment of a client, and the processes that end with it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -31,17 +39,27 @@ def serving(folder: Path) -> Iterator[tuple[dict[str, str], subprocess.Popen[byt
         "DO_NOT_TRACK": "1",
         "OMP_NUM_THREADS": "1",  # tiny networks: more threads wait for each other
     }
-    processes = [prefect(env, "server", "start", "--host", "127.0.0.1", "--port", str(port))]
+    processes = [start_server(env)]
     try:
-        wait_for(lambda: get(env, "health") is True, 180)
         done = run(env, "work-pool", "create", "idpose", "--type", "process")
         assert done.returncode == 0, done.stderr
-        processes.append(start_worker(env))
-        yield env, processes[-1]
+        yield env, processes
     finally:
         for process in reversed(processes):
             process.terminate()
             process.wait(60)
+
+
+def start_server(env: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A server that answers; on the database of its home it goes on where the last one was."""
+    port = env["PREFECT_API_URL"].rpartition(":")[2].partition("/")[0]
+    process = prefect(env, "server", "start", "--host", "127.0.0.1", "--port", port)
+    try:
+        wait_for(lambda: get(env, "health") is True, 180)
+    except AssertionError:
+        process.terminate()
+        raise
+    return process
 
 
 def start_worker(env: dict[str, str]) -> subprocess.Popen[bytes]:
