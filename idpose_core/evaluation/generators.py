@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from idpose_core.training.checkpoints import Checkpoints
 from idpose_core.training.config import TrainingConfig
 from idpose_core.training.published import Model, ModelError, names, read_model, versions
 from idpose_core.training.runs import Run
+from storage.errors import DamageError
 from storage.objects import Store
 
 
@@ -106,7 +108,39 @@ def load_swapper(store: Store, run_or_model: str, *, device: torch.device | str 
     Raises:
         ModelError: It makes no picture of one identity in another's pose.
     """
-    subject = load_subject(store, run_or_model, device=device)
+    return _swapping(load_subject(store, run_or_model, device=device))
+
+
+def load_swapper_files(place: Path, *, device: torch.device | str = "cpu") -> Subject:
+    """A model that swaps and lies by itself, as it was copied out of a root.
+
+    Args:
+        place: Its folder, or its file of weights; ``model.json`` lies in the folder.
+        device: Where the generator is put.
+
+    Raises:
+        ModelError: There is none, or it swaps nothing.
+        ToldError: Files are damaged.
+    """
+    folder, weights = (place, "model.safetensors") if place.is_dir() else (place.parent, place.name)
+    store = Store(folder)
+    try:
+        info = json.loads(store.read("model.json"))
+        entry = {**info["weights"], "path": weights}
+        _ = entry["sha256"], info["config"]["generator"], info["dataset"]["version"]
+        model = Model(info["name"], info["version"], {**info, "weights": entry})
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{folder} has no model.json: copy the whole folder of a published model"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamageError(
+            f"{folder / 'model.json'} cannot be used ({error!r}): put back a copy of it"
+        ) from error
+    return _swapping(_published(store, model, device))
+
+
+def _swapping(subject: Subject) -> Subject:
     if not METHODS[subject.method].swaps:
         raise ModelError(
             f"{subject.name} is of {subject.method}, which swaps nothing: look at its code with "

@@ -48,6 +48,11 @@ class Area:
     right: int
     bottom: int
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is no pixel in it."""
+        return self.right <= self.left or self.bottom <= self.top
+
 
 @dataclass(frozen=True)
 class Detection:

@@ -1,0 +1,1 @@
+"""One's own pictures: find the object, swap it, and put what was generated back in its scene."""
