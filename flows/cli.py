@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from flows import configs, evaluation_commands, training_commands
+from flows import configs, evaluation_commands, picture_commands, training_commands
 from flows.messages import announce_interrupts, print_error, visible
 from flows.options import (
     DatasetArgument,
@@ -44,6 +44,8 @@ for command in (
     evaluation_commands.evaluate,
     evaluation_commands.freeze,
     evaluation_commands.table,
+    picture_commands.swap,
+    picture_commands.compose,
 ):
     app.command()(command)
 
