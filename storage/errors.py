@@ -13,3 +13,11 @@ class DatasetError(ToldError):
 
 class DamageError(DatasetError):
     """A kept file is not what was written; the message names it and the remedy."""
+
+
+class StoreError(ToldError):
+    """A remote root cannot be reached or refuses; the message names the cause and the remedy.
+
+    It says nothing of the objects there, so it is no OSError: who takes one of these for damage of
+    a file would remove what is whole.
+    """
