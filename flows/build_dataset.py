@@ -8,14 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flows.progress import Progress
-from flows.runners import Runner
+from flows.progress import Progress, TerminalProgress
+from flows.runners import LocalRunner, Runner
 from flows.steps import features, instances, pose, rendered, sources, videos, views
 from flows.steps.context import Context
 from flows.steps.publish import publish
 from idpose_core.assembly.records import Observed
 from idpose_core.assembly.splits import TEST, TRAIN
 from idpose_core.config import BuildConfig
+from storage.claims import claim
 from storage.datasets import Committed
 from storage.objects import Store
 
@@ -74,7 +75,12 @@ def build_dataset(
     # What is missing is told before hours of work.
     build.needed = (features.embed_stage(build),)
     pose.check_space(build)
+    own = ("shards", "media", "pose-spaces", f"datasets/{config.name}")
+    with claim(build.store, build.log.run, own):
+        return _build(build)
 
+
+def _build(build: Context) -> BuildResult:
     seen = views.crop_views(build) if views.is_view_set(build) else crop_videos(build)
     embedded = features.embed(build, seen)
 
@@ -92,6 +98,12 @@ def build_dataset(
         build, seen.videos, seen.clips, retrieval, sampled, space_id, clusters
     )
     return BuildResult(committed, statistics, build.shards, build.damaged, build.seconds)
+
+
+def build_locally(config: BuildConfig, root: str) -> dict[str, Any]:
+    """Build with the plain runner, with progress on the terminal."""
+    with LocalRunner(config.run) as runner:
+        return build_dataset(config, root, runner, TerminalProgress()).to_dict()
 
 
 def crop_videos(build: Context) -> Observed:

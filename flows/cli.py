@@ -10,7 +10,14 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from flows import configs, evaluation_commands, picture_commands, training_commands
+from flows import (
+    configs,
+    dataset_commands,
+    evaluation_commands,
+    garbage,
+    picture_commands,
+    training_commands,
+)
 from flows.messages import announce_interrupts, print_error, visible
 from flows.options import (
     DatasetArgument,
@@ -37,13 +44,16 @@ config_app = typer.Typer(no_args_is_help=True, help="The built-in configurations
 weights_app = typer.Typer(no_args_is_help=True, help="Pretrained networks.")
 app.add_typer(config_app, name="config")
 app.add_typer(weights_app, name="weights")
+app.add_typer(dataset_commands.datasets_app, name="datasets")
 app.add_typer(training_commands.models_app, name="models")
 for command in (
     training_commands.train,
     training_commands.compare,
+    training_commands.retrain,
     evaluation_commands.evaluate,
     evaluation_commands.freeze,
     evaluation_commands.table,
+    garbage.gc,
     picture_commands.swap,
     picture_commands.compose,
 ):
@@ -315,6 +325,8 @@ def _runner_name(option: str | None) -> str:
 
 def _build_with(runner: str) -> Callable[[BuildConfig, str], Any]:
     if runner == "local":
+        from flows.build_dataset import build_locally
+
         return build_locally
     # Starting an ephemeral Prefect takes about 10 s, so it is imported only when asked for.
     from flows.runners import prepare_prefect
@@ -323,16 +335,6 @@ def _build_with(runner: str) -> Callable[[BuildConfig, str], Any]:
     from flows.prefect_flows import build_from_terminal
 
     return build_from_terminal
-
-
-def build_locally(config: BuildConfig, root: str) -> dict[str, Any]:
-    """Build with the plain runner."""
-    from flows.build_dataset import build_dataset
-    from flows.progress import TerminalProgress
-    from flows.runners import LocalRunner
-
-    with LocalRunner(config.run) as runner:
-        return build_dataset(config, root, runner, TerminalProgress()).to_dict()
 
 
 def _report_build(config: BuildConfig, result: dict[str, Any], root: str, as_json: bool) -> None:

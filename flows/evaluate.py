@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 
@@ -39,6 +40,7 @@ from idpose_core.settings import ConfigError
 from idpose_core.stages.crop import encode_png
 from idpose_core.training.devices import claimed
 from idpose_core.weights import find_weights
+from storage import claims
 from storage.datasets import read_manifest, read_table
 from storage.digests import digest
 from storage.errors import DatasetError
@@ -130,14 +132,15 @@ def evaluate_model(
         )
     check_names(metrics or ())
     store = Store(root)
-    with claimed(device, say) as claim, full_precision():
+    alive = claims.claim(store, f"evaluate-{uuid4().hex[:12]}", ("evaluation-sets", "runs"))
+    with alive, claimed(device, say) as claim, full_precision():
         chosen = str(claim)
         own = [run_or_model] if run_or_model not in (None, CONTROLS_ALONE) else []
         subjects = [load_swapper(store, one, device=chosen) for one in (*own, *beside)]
         _check_comparable(subjects)
         subject = subjects[0] if subjects else None
         before = set_names(store)
-        name = evaluation_set or _dataset_set(store, subject, dataset, triplets, seed, say)
+        name = evaluation_set or _own_set(store, subject, dataset, triplets, seed, say)
         frozen = read_set(store, name, subject.size if subject else size)
         for one in subjects:
             _check_held_out(store, one, frozen)
@@ -242,7 +245,9 @@ def freeze(
     manifest = read_manifest(store, dataset)
     crops, clips = (read_table(store, manifest, name, split=split) for name in ("crops", "clips"))
     chosen: pa.Table = truth_triplets(crops, clips, count=triplets, seed=seed)
-    return freeze_set(store, name or set_of(manifest), manifest, split, chosen, seed)
+    name = name or set_of(manifest)
+    with claims.claim(store, f"freeze-{name}", ("evaluation-sets",)):
+        return freeze_set(store, name, manifest, split, chosen, seed)
 
 
 @dataclass(frozen=True)
@@ -350,7 +355,9 @@ def freeze_reviewed(
             f"{len(reviews) - chosen.num_rows} of {len(reviews)} rows are left out: nobody chose, "
             "and retrieval and judge do not agree; or none was said to be right"
         )
-    return freeze_set(store, name or set_of(manifest), manifest, "test", chosen, seed)
+    name = name or set_of(manifest)
+    with claims.claim(store, f"freeze-{name}", ("evaluation-sets",)):
+        return freeze_set(store, name, manifest, "test", chosen, seed)
 
 
 def _of_test_split(
@@ -375,7 +382,7 @@ def set_of(manifest: Mapping[str, Any]) -> str:
     return f"{manifest['name']}-{manifest['version']}"
 
 
-def _dataset_set(
+def _own_set(
     store: Store,
     subject: Subject | None,
     dataset: str | None,
@@ -383,15 +390,39 @@ def _dataset_set(
     seed: int,
     say: Callable[[str], None],
 ) -> str:
-    """The dataset's own set, frozen now where there is none."""
+    """The set of the dataset, or of the model's own."""
     if dataset is None and subject is None:
         raise ConfigError("measured on which data? Give --dataset or --set")
     own = subject.dataset if subject else ("", "")
-    sets = set_names(store)
-    if dataset is None and "-".join(own) in sets:
+    if dataset is None and "-".join(own) in set_names(store):
         return "-".join(own)  # sets outlive their dataset
+    return dataset_set(store, dataset or "@".join(own), say, triplets=triplets, seed=seed)
+
+
+def dataset_set(
+    store: Store,
+    dataset: str,
+    say: Callable[[str], None],
+    *,
+    triplets: int | None = None,
+    seed: int = 0,
+) -> str:
+    """The name of a dataset's own set, frozen now by exact truth where there is none.
+
+    Args:
+        store: The root.
+        dataset: NAME or NAME@VERSION.
+        say: Told how it goes.
+        triplets: Of a set that is frozen now; None for 5,000.
+        seed: Of a set that is frozen now.
+
+    Raises:
+        DatasetError: There is no such dataset.
+        EvaluationError: Its poses are not known.
+    """
+    sets = set_names(store)
     try:
-        manifest = read_manifest(store, dataset or "@".join(own))
+        manifest = read_manifest(store, dataset)
     except DatasetError as error:
         raise DatasetError(
             f"{error}; there are the sets {', '.join(sets) or 'none'}, for --set"

@@ -21,7 +21,9 @@ from idpose_core.training.config import Preset, TrainingConfig, resolve
 from idpose_core.training.devices import claimed
 from idpose_core.training.loop import Trained, train
 from idpose_core.training.processes import joined
+from idpose_core.training.published import read_model
 from idpose_core.training.runs import Run, held, open_run
+from storage.claims import claim
 from storage.datasets import read_manifest
 from storage.objects import Store
 
@@ -98,14 +100,20 @@ def configure(
     Raises:
         ConfigError: See :func:`train_dataset`.
         DatasetError: There is no such dataset.
+        ModelError: No version of ``training.start`` serves.
     """
     manifest = read_manifest(store, dataset)
     config = resolve(values, overrides, default_preset="small", default_method="copy-attention")
-    if config.run.device == "cpu" or not torch.cuda.device_count():
-        return config, manifest
-    stored = manifest["config"].get("image", {}).get("size", 0)
-    preset: Preset = "128" if stored >= _PAPER_SIZE else "64"
-    return resolve(values, overrides, default_preset=preset), manifest
+    if config.run.device != "cpu" and torch.cuda.device_count():
+        stored = manifest["config"].get("image", {}).get("size", 0)
+        preset: Preset = "128" if stored >= _PAPER_SIZE else "64"
+        config = resolve(values, overrides, default_preset=preset)
+    start = config.training.start
+    if start is not None and "@" not in start:  # the run is named by the version that serves now
+        model = read_model(store, start)
+        pinned = {**(overrides or {}), "training.start": f"{model.name}@{model.version}"}
+        return configure(store, dataset, values, pinned)
+    return config, manifest
 
 
 @contextmanager
@@ -145,5 +153,6 @@ def _run_held(store: Store, run: Run, leads: bool, patience: float) -> Iterator[
     if not leads:
         yield
         return
-    with held(store, run.id, patience):
+    own = (f"runs/{run.id}", f"models/{run.model_name}")
+    with held(store, run.id, patience), claim(store, run.id, own):
         yield

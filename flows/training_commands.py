@@ -86,6 +86,24 @@ def compare(
             print_json(asdict(done))
 
 
+def retrain(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="YAML file, or: weekly")],
+    overrides: SetOption = None,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build what is new, train a challenger, and let it serve if it is shown to be better."""
+    from flows.retrain import LocalSteps, RetrainConfig, read_retraining
+    from flows.retrain import retrain as carry_out
+
+    with failures():
+        keys = dict(settings.parse_override(RetrainConfig, text) for text in overrides or [])
+        where, say = find_root(root), telling(sys.stderr)
+        done = carry_out(where, read_retraining(config, keys), LocalSteps(where, say), say)
+        if as_json:
+            print_json(done.to_dict())
+
+
 def _report_training(done: Trained, as_json: bool) -> None:
     model = f"{done.model.name}@{done.model.version}" if done.model else None
     # A JSON object that was asked for and cannot be given is an error.
@@ -109,8 +127,8 @@ def _report_training(done: Trained, as_json: bool) -> None:
 
 @models_app.command("list")
 def models_list(root: RootOption = None, as_json: JsonOption = False) -> None:
-    """Every published version; * marks the one that serves."""
-    from idpose_core.training.published import champion, names, read_model, versions
+    """Every published version; * marks the one that serves, ? the last round's challenger."""
+    from idpose_core.training.published import champion, names, read_model, rounds, versions
 
     with failures():
         store = Store(find_root(root))
@@ -120,10 +138,17 @@ def models_list(root: RootOption = None, as_json: JsonOption = False) -> None:
             for version in versions(store, name)
         ]
         serving = {name: champion(store, name) for name in names(store)}
+        last = {name: rounds(store, name)[-1:] for name in names(store)}
+        challengers = {
+            name: judged[0]["version"]
+            for name, judged in last.items()
+            if judged and judged[0]["version"] != serving[name]
+        }
         plain = [_with_withdrawal(store, model.info) for model in found]
     for model, info in zip(found, plain, strict=True):
         data, steps = info["dataset"], info["config"].get("steps", "?")
-        mark = "*" if serving[model.name] == model.version else " "
+        mark = "?" if challengers.get(model.name) == model.version else " "
+        mark = "*" if serving[model.name] == model.version else mark
         gone = data["withdrawn_at"]
         console.print(
             f"{mark} {model.name}@{model.version}  {steps} steps on {data['name']}@"
@@ -131,7 +156,7 @@ def models_list(root: RootOption = None, as_json: JsonOption = False) -> None:
             + (f"  trained on a video that was forgotten at {gone}" if gone else "")
         )
     if as_json:
-        print_json({"models": plain, "champions": serving})
+        print_json({"models": plain, "champions": serving, "challengers": challengers})
 
 
 def _with_withdrawal(store: Store, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,19 +182,52 @@ def models_show(
         print(yaml.safe_dump(info, sort_keys=False), end="")
 
 
+@models_app.command("log")
+def models_log(name: NameArgument, root: RootOption = None, as_json: JsonOption = False) -> None:
+    """What served when and why, and what became of every round of retraining."""
+    from idpose_core.training.published import promotions, rounds
+
+    with failures():
+        store = Store(find_root(root))
+        served, judged = promotions(store, name), rounds(store, name)
+    for entry in served:
+        console.print(
+            visible(
+                f"{entry.get('created_at', '')}  {entry.get('action', 'promote'):8}  "
+                f"{entry['version']}  {entry.get('reason', '')}"
+            )
+        )
+    for entry in judged:
+        against = f" against {entry['champion']}" if entry["champion"] else ""
+        console.print(
+            visible(
+                f"{entry['created_at']}  round {entry['number']}: {entry['decision']:9}  "
+                f"{entry['challenger']}{against}"
+            )
+        )
+        for reason in entry["reasons"]:
+            console.print(visible(f"    {reason}"))
+    if as_json:
+        print_json({"promotions": served, "rounds": judged})
+
+
 @models_app.command("promote")
 def models_promote(
     model: Annotated[str, typer.Argument(metavar="NAME@VERSION")],
     reason: ReasonOption = "",
     root: RootOption = None,
 ) -> None:
-    """Let a version serve."""
-    from idpose_core.training.published import promote
+    """Let a version serve; of one that the gate did not let through, the log says: force."""
+    from idpose_core.training.published import promote, rounds
 
     with failures():
+        store = Store(find_root(root))
         name, _, version = model.partition("@")
-        promote(Store(find_root(root)), name, version, reason)
-        console.print(visible(f"{model} serves"))
+        judged = [entry["decision"] for entry in rounds(store, name) if entry["version"] == version]
+        forced = bool(judged) and judged[-1] not in ("promoted", "first")
+        promote(store, name, version, reason, action="force" if forced else "promote")
+        beside = f", although the gate said: {judged[-1]}" if forced else ""
+        console.print(visible(f"{model} serves{beside}"))
 
 
 @models_app.command("rollback")

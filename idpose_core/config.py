@@ -333,6 +333,9 @@ class RunConfig(Section):
         "processes", description="dask = the workers of $DASK_SCHEDULER_ADDRESS"
     )
     shard_rows: int | None = Field(None, ge=1, description="Input rows a shard; null = by stage")
+    allow_smaller: bool = Field(
+        False, description="Commit a version with less than half of the latest's videos or triplets"
+    )
 
 
 class BuildConfig(Section):

@@ -8,7 +8,7 @@ it was built.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from storage import logs
 from storage.digests import content_digest, digest, sha256
 from storage.errors import DatasetError as DatasetError
+from storage.lineage import record_lineage
 from storage.manifests import (
     beside,
     check_entry,
@@ -38,6 +39,7 @@ from storage.schemas import ADDED_CONTENT, CONTENT_COLUMNS, SCHEMA_VERSION, TABL
 from storage.tombstones import read_tombstones
 
 _ROWS_PER_FILE = 100_000
+_MUCH_SMALLER = 0.5  # of the latest version
 _UNASSIGNED = "unassigned"  # rows of videos that could not be read have no split
 
 
@@ -60,6 +62,7 @@ class Draft:
         stages: Version of every stage.
         environment: Versions of the libraries that the content depends on.
         lineage: What this version was made from.
+        made_of: Paths of the shards and results that the build used, see storage.lineage.
         documents: Makes the further files of the version (README.md, report.html) from its
             tables. A later build makes them anew from the committed tables.
     """
@@ -73,6 +76,7 @@ class Draft:
     stages: Mapping[str, int]
     environment: Mapping[str, str]
     lineage: Mapping[str, Any]
+    made_of: Collection[str] = ()
     documents: Callable[[Mapping[str, pa.Table]], Mapping[str, bytes]] = _no_documents
 
     @property
@@ -113,6 +117,7 @@ def commit(store: Store, draft: Draft) -> Committed:
     """
     folder = f"datasets/{draft.name}/{draft.version}"
     _check_tombstones(store, draft)
+    record_lineage(store, folder, draft.made_of)
     manifest, created = load_manifest(store, f"{folder}/manifest.json"), False
     if manifest is None:
         manifest, created = _publish(store, draft, folder)
@@ -130,6 +135,45 @@ def commit(store: Store, draft: Draft) -> Committed:
     return Committed(draft.version, folder, manifest, created)
 
 
+def check_size(store: Store, draft: Draft) -> None:
+    """Refuse a version much smaller than the latest one of the same configuration.
+
+    A source that is not mounted, or a downloader that is refused, must not become the latest
+    version unseen. Which pose space was used makes no other configuration.
+
+    Raises:
+        DatasetError: It has less than half of the latest's usable videos or of its triplets.
+    """
+    version = latest_version(store, draft.name)
+    if version is None:
+        return
+    latest = load_manifest(store, f"datasets/{draft.name}/{version}/manifest.json")
+    if latest is None or without_space(latest["config"]) != without_space(draft.config):
+        return
+    for what, before, now in zip(
+        ("videos", "triplets"), sizes(latest["statistics"]), sizes(draft.statistics), strict=True
+    ):
+        if now < before * _MUCH_SMALLER:
+            raise DatasetError(
+                f"{draft.name} would have {now} usable {what} where its latest version "
+                f"{version} has {before}: see that the source is complete; if so, build "
+                "with --set run.allow_smaller=true"
+            )
+
+
+def without_space(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A version's configuration apart from the pose space that its poses are named by."""
+    pose = config.get("pose") or {}
+    return {**config, "pose": {key: value for key, value in pose.items() if key != "space"}}
+
+
+def sizes(statistics: Mapping[str, Any]) -> tuple[int, int]:
+    """Usable videos, and triplets of all splits, by the statistics of a version."""
+    videos = statistics.get("attrition", {}).get("videos", {})
+    triplets = statistics.get("counts", {}).get("triplets", {})
+    return videos.get("ok", 0), sum(triplets.values())
+
+
 def read_manifest(store: Store, dataset: str) -> dict[str, Any]:
     """The manifest of ``name`` (its latest version) or ``name@version``.
 
@@ -138,10 +182,9 @@ def read_manifest(store: Store, dataset: str) -> dict[str, Any]:
     """
     name, _, version = dataset.partition("@")
     if not version:
-        entry = logs.last_entry(store, f"datasets/{name}/log")
-        if entry is None:
+        version = latest_version(store, name) or ""
+        if not version:
             raise DatasetError(f"no dataset {name!r} in {store.root}: build it with `idpose build`")
-        version = entry["version"]
     manifest = load_manifest(store, f"datasets/{name}/{version}/manifest.json")
     if manifest is None:
         withdrawn = logs.entries(store, f"datasets/{name}/{version}/withdrawn")
@@ -150,12 +193,57 @@ def read_manifest(store: Store, dataset: str) -> dict[str, Any]:
                 f"{name}@{version} was withdrawn at {withdrawn[-1].get('at')} for a video that was "
                 "forgotten: run the same build again, which goes on without that video"
             )
-        committed = ", ".join(f"{name}@{known}" for known in _versions(store, name)) or "none"
+        committed = ", ".join(f"{name}@{known}" for known in versions(store, name)) or "none"
         raise DatasetError(
             f"no committed version {version!r} of dataset {name!r} in {store.root}; committed are "
             f"{committed}"
         )
     return manifest
+
+
+def names(store: Store) -> list[str]:
+    """The names of all datasets that have a committed version, sorted."""
+    paths = (path.split("/") for path in store.list("datasets"))
+    return sorted({parts[1] for parts in paths if len(parts) == 4 and parts[3] == "manifest.json"})
+
+
+def versions(store: Store, name: str) -> list[str]:
+    """The committed versions of a dataset, sorted by name."""
+    paths = (path.split("/") for path in store.list(f"datasets/{name}"))
+    return [parts[2] for parts in paths if len(parts) == 4 and parts[3] == "manifest.json"]
+
+
+def latest_version(store: Store, name: str) -> str | None:
+    """The version that ``name`` alone stands for; None where there is none."""
+    entry = logs.last_entry(store, f"datasets/{name}/log")
+    return None if entry is None else str(entry["version"])
+
+
+def rollback(store: Store, name: str, version: str | None = None, reason: str = "") -> str:
+    """Let an earlier version be the latest again, by a new entry of the log. Returns it.
+
+    Args:
+        store: The root.
+        name: Of the dataset.
+        version: Which one; None for the one that was the latest before this one, so that rolling
+            back twice goes back two versions.
+        reason: Kept in the log.
+
+    Raises:
+        DatasetError: There is none to go back to, or it is not committed.
+    """
+    log = f"datasets/{name}/log"
+    if version is None:
+        served = logs.serving(logs.entries(store, log))
+        if len(served) < 2:
+            raise DatasetError(f"no version of dataset {name!r} was the latest before: name one")
+        version = served[-2]
+    read_manifest(store, f"{name}@{version}")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    entry = {"version": version, "action": "rollback", "reason": reason, "created_at": now}
+    logs.append_entry(store, log, entry)
+    logs.point(store, log, f"datasets/{name}/latest")
+    return version
 
 
 def withdrawn_at(store: Store, name: str, version: str) -> str | None:
@@ -244,11 +332,6 @@ def content_columns(name: str, table: pa.Table) -> tuple[str, ...]:
     """
     added = (c for c in ADDED_CONTENT.get(name, ()) if c in table.column_names)
     return (*CONTENT_COLUMNS[name], *(c for c in added if table[c].null_count < len(table)))
-
-
-def _versions(store: Store, name: str) -> list[str]:
-    paths = (path.split("/") for path in store.list(f"datasets/{name}"))
-    return [parts[2] for parts in paths if len(parts) == 4 and parts[3] == "manifest.json"]
 
 
 def _good_rows(name: str, table: pa.Table) -> pa.Table:
@@ -406,12 +489,7 @@ def _point_to(
                 for name in ("videos", "clips")
             }
         logs.append_entry(store, log, entry)
-    newest = logs.last_entry(store, log)
-    latest = f"datasets/{draft.name}/latest"
-    if newest is not None:
-        text = newest["version"].encode() + b"\n"
-        if not store.exists(latest) or store.read(latest) != text:
-            store.replace(latest, text)
+    logs.point(store, log, f"datasets/{draft.name}/latest")
 
 
 def _observation_digest(draft: Draft) -> str:

@@ -7,7 +7,7 @@ A pointer such as "the latest version" is the last entry of its log. A rollback 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from storage.digests import canonical
@@ -21,9 +21,27 @@ def append_entry(store: Store, folder: str, entry: Mapping[str, Any]) -> int:
     Two writers never share a number: the loser of a race takes the next one.
     """
     while True:
-        number = _last_number(store, folder) + 1
-        if store.publish(_path(folder, number), canonical({**entry, "number": number}) + b"\n"):
+        number = last_number(store, folder) + 1
+        if append_after(store, folder, number - 1, entry):
             return number
+
+
+def append_after(store: Store, folder: str, number: int, entry: Mapping[str, Any]) -> bool:
+    """Add an entry behind that of a number (0: to an empty log), unless another came first."""
+    text = canonical({**entry, "number": number + 1}) + b"\n"
+    return last_number(store, folder) == number and store.publish(_path(folder, number + 1), text)
+
+
+def point(store: Store, folder: str, cache: str) -> None:
+    """Bring the file that caches the version of a log's last entry up to date.
+
+    Written again until it is the last one, so that of several writers the newest entry wins.
+    """
+    while (newest := last_entry(store, folder)) is not None:
+        text = newest["version"].encode() + b"\n"
+        if store.exists(cache) and store.read(cache) == text:
+            return
+        store.replace(cache, text)
 
 
 def last_entry(store: Store, folder: str) -> dict[str, Any] | None:
@@ -32,7 +50,7 @@ def last_entry(store: Store, folder: str) -> dict[str, Any] | None:
     Raises:
         DamageError: That entry names no version.
     """
-    number = _last_number(store, folder)
+    number = last_number(store, folder)
     return read_entry(store, folder, number) if number else None
 
 
@@ -66,6 +84,23 @@ def entries(store: Store, folder: str) -> list[dict[str, Any]]:
     return [read_entry(store, folder, number) for number in _numbers(store, folder)]
 
 
+def serving(history: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The versions that a log pointed to one after the other, those rolled back taken out.
+
+    Args:
+        history: Entries of the log, oldest first.
+    """
+    served: list[str] = []
+    for entry in history:
+        version = entry["version"]
+        if entry.get("action") == "rollback" and version in served:
+            while served[-1] != version:
+                served.pop()
+        elif not served or served[-1] != version:
+            served.append(version)
+    return served
+
+
 def _path(folder: str, number: int) -> str:
     return f"{folder}/{number:08d}.json"
 
@@ -80,5 +115,6 @@ def _numbers(store: Store, folder: str) -> list[int]:
     return sorted(found)
 
 
-def _last_number(store: Store, folder: str) -> int:
+def last_number(store: Store, folder: str) -> int:
+    """The highest number; 0 where the log is empty."""
     return max(_numbers(store, folder), default=0)

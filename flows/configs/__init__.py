@@ -10,9 +10,9 @@ from typing import Any
 from idpose_core.config import BuildConfig, ConfigError, load_config, read_config_file
 
 
-def built_in() -> dict[str, str]:
-    """The YAML text of every built-in configuration."""
-    folder = files(__package__)
+def built_in(kind: str = "") -> dict[str, str]:
+    """The YAML text of every built-in configuration of a build, or of another folder of them."""
+    folder = files(__package__).joinpath(kind)
     found = (entry for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     return {e.name.removesuffix(".yaml"): e.read_text("utf-8") for e in sorted(found, key=str)}
 

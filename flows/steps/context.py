@@ -51,6 +51,7 @@ class Context:
         seconds: Time that each row stage took.
         log: Has a line for every row that was computed.
         lineage: What else the version was made from, for its manifest.
+        made_of: Paths of the shards and results that were used, for its lineage.
         needed: Stages that load networks or packages; they are tried before the first shard is
             computed, so that a wrong setup is told at once and not as rows that failed.
     """
@@ -67,6 +68,7 @@ class Context:
     weights: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     lineage: dict[str, Any] = field(default_factory=dict)
+    made_of: set[str] = field(default_factory=set)
     needed: tuple[RowStage, ...] = ()
     log: RunLog = field(init=False)
 
@@ -103,6 +105,7 @@ class Context:
             self.log.rows(stage.name, tasks, read_outcomes(self.store, path))
             self.progress.advance(stage.name)
         outcomes = collect_outcomes(self.store, plan, written)
+        self.made_of.update(outcome.shard for outcome in outcomes if outcome.shard)
         self.progress.finish(stage.name, [outcome.status for outcome in outcomes])
         for name, count in plan.counts.items():
             self.shards[name] += count

@@ -130,6 +130,7 @@ def neighbours(
         return to_parquet(retrieve(space, load_features(build, mine, embedded), triplets, trust))
 
     data, computed = result(build.store, "shards/retrieval", key, "parquet", search)
+    build.made_of.add(f"shards/retrieval/{key}")
     build.progress.say(f"neighbours of {split} {'found' if computed else 'reused'}")
     return from_parquet(data)
 

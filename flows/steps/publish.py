@@ -21,7 +21,7 @@ from idpose_core.assembly.tables import clips_table, crops_table, triplets_table
 from idpose_core.pose.triplets import BalanceRule
 from idpose_core.reports.gallery import dataset_page
 from idpose_core.reports.sampling import sampling_lines
-from storage.datasets import Committed, Draft, commit
+from storage.datasets import Committed, Draft, check_size, commit
 
 _LIBRARIES = ("torch", "numpy", "av", "opencv-python-headless", "faiss-cpu", "scipy", "pyarrow")
 
@@ -82,6 +82,7 @@ def publish(
         stages=build.stages,
         environment=_environment(),
         lineage={"weights": build.weights, "pose_space": space_id, **build.lineage},
+        made_of=build.made_of,
     )
 
     def documents(tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
@@ -90,6 +91,8 @@ def publish(
         page = dataset_page(build.store, f"{config.name} {draft.version}", tables, statistics)
         return {"README.md": card.encode(), "report.html": page.encode()}
 
+    if not config.run.allow_smaller:
+        check_size(build.store, draft)
     committed = commit(build.store, replace(draft, documents=documents))
     of_train = statistics["sampling"].get(TRAIN)
     if of_train is not None and of_train["few"]:

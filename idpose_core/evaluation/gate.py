@@ -97,7 +97,8 @@ def decide(
 
     Args:
         rows: In the form of docs/results; those that compare the two models count.
-        challenger, champion: ``name@version``, as in ``model`` and ``against`` of the rows.
+        challenger: ``name@version``, ``model`` of the rows.
+        champion: Likewise, ``against``.
         gate: The rules.
     """
     compared = [
@@ -129,5 +130,6 @@ def _gain(row: Mapping[str, Any], needed: float) -> Gain:
     value, low, high = row["value"], row["ci_low"], row["ci_high"]
     if any(fnmatchcase(row["metric"], name) for name in HIGHER_IS_BETTER):
         return Gain(row["metric"], value, low, high, needed)
-    turned = (None, None) if low is None or high is None else (-high, -low)
-    return Gain(row["metric"], -value, *turned, needed)
+    if low is not None:
+        low, high = -high, -low
+    return Gain(row["metric"], -value, low, high, needed)

@@ -53,6 +53,11 @@ class OptimisationConfig(Section):
     weigh_by_trust: bool = Field(
         False, description="Triplets count in L1_dis by the trust in their pose picture"
     )
+    start: str | None = Field(
+        None,
+        description="Model whose weights the published network begins with, NAME (its champion) "
+        "or NAME@VERSION; null = from scratch",
+    )
     checkpoint_every: int = Field(1000, ge=1, description="Steps")
     sample_every: int = Field(1000, ge=1, description="Steps between sample grids")
     log_every: int = Field(50, ge=1, description="Steps between lines of the log")
@@ -223,26 +228,13 @@ def resolve(
         "training": {**_SCHEDULES[preset], "preset": preset, "method": named},
     }
     if isinstance(named, str) and named in METHODS:
-        base = _over(base, METHODS[named].defaults)
-    return settings.parse(TrainingConfig, _over(base, asked))
+        base = settings.over(base, METHODS[named].defaults)
+    return settings.parse(TrainingConfig, settings.over(base, asked))
 
 
 _PARTS = (
     "generator", "discriminator", "pixel_verification", "perceptual", "weights", "one_again",
 )  # fmt: skip
-
-
-def _over(base: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in above.items():
-        below = merged.get(key)
-        if isinstance(below, dict) and value is None:
-            continue  # an empty section
-        if isinstance(below, dict) and isinstance(value, Mapping):
-            merged[key] = _over(below, value)
-        else:
-            merged[key] = value
-    return merged
 
 
 def _copied(values: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from idpose_core.training.data import TripletData, batches
 from idpose_core.training.journal import Journal
 from idpose_core.training.observer import Observer, Say
 from idpose_core.training.processes import World
-from idpose_core.training.published import Model
+from idpose_core.training.published import Model, ModelError, read_model
 from idpose_core.training.runs import Run, describe_run
 from idpose_core.training.sampling import Sampler
 from idpose_core.training.trainer import NonFiniteLossError, Trainer
@@ -112,6 +112,8 @@ def train(
         if resumed is not None:
             trainer.load_state_dict(resumed.state["trainer"])
             set_random_state(resumed.state["random"])
+        elif training.start is not None:
+            _start(trainer, store, training.start)
         begun = trainer.step
         journal = Journal(store, run.id, begun)
         if resumed is not None:
@@ -147,6 +149,22 @@ def train(
     return Trained(
         run.id, model, trainer.step, begun, stopped, stopped is not None and stop.is_set()
     )
+
+
+def _start(trainer: Trainer, store: Store, model: str) -> None:
+    """Begin with a published model.
+
+    Raises:
+        ModelError: There is no such model, or it is of another network.
+    """
+    try:
+        trainer.start_from(read_model(store, model).weights(store))
+    except RuntimeError as error:
+        cause = str(error).splitlines()[-1].strip()
+        raise ModelError(
+            f"training.start: {model} is of another network ({cause}): give it the settings that "
+            "it was trained with (`idpose models show`), or start from scratch"
+        ) from error
 
 
 def _compiles(asked: bool | None, device: torch.device, say: Say) -> bool:

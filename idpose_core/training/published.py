@@ -171,17 +171,45 @@ def champion(store: Store, name: str) -> str | None:
     return entry["version"] if entry is not None else None
 
 
-def promote(store: Store, name: str, version: str, reason: str = "") -> None:
+def promote(
+    store: Store,
+    name: str,
+    version: str,
+    reason: str = "",
+    *,
+    action: str = "promote",
+    over: str | None = None,
+    evidence: Mapping[str, Any] | None = None,
+) -> None:
     """Let a version serve.
 
+    Args:
+        store: The root.
+        name: Name of the model.
+        version: Which one.
+        reason: Kept in the log.
+        action: ``promote``, or ``force`` where the gate did not let it through.
+        over: The version that it was measured against: promoted only while that one serves.
+        evidence: What else is kept in the log.
+
     Raises:
-        ModelError: It is not published.
+        ModelError: It is not published, or another version than ``over`` serves.
     """
     if not version:
         published = ", ".join(f"{name}@{v}" for v in versions(store, name)) or "none"
         raise ModelError(f"name the version to promote; published are {published}")
     read_model(store, f"{name}@{version}")
-    _point_to(store, name, version, "promote", reason)
+    log = f"models/{name}/promotions"
+    number = logs.last_number(store, log)
+    entry = _entry(version, action, reason, **(evidence or {}))
+    if over is None:
+        logs.append_entry(store, log, entry)
+    elif champion(store, name) != over or not logs.append_after(store, log, number, entry):
+        raise ModelError(
+            f"{name}@{over} does not serve any more, over which {name}@{version} was to be "
+            "promoted: retrain again, which measures it against the one that serves"
+        )
+    logs.point(store, log, f"models/{name}/champion")
 
 
 def rollback(store: Store, name: str, version: str | None = None, reason: str = "") -> str:
@@ -198,15 +226,27 @@ def rollback(store: Store, name: str, version: str | None = None, reason: str = 
         ModelError: There is none to go back to, or it is not published.
     """
     if version is None:
-        served = _served(logs.entries(store, f"models/{name}/promotions"))
+        served = logs.serving(promotions(store, name))
         if len(served) < 2:
             raise ModelError(f"no version of model {name!r} served before this one: name one")
         version = served[-2]
     if not version:
         raise ModelError("name the version to go back to")
     read_model(store, f"{name}@{version}")
-    _point_to(store, name, version, "rollback", reason)
+    log = f"models/{name}/promotions"
+    logs.append_entry(store, log, _entry(version, "rollback", reason))
+    logs.point(store, log, f"models/{name}/champion")
     return version
+
+
+def promotions(store: Store, name: str) -> list[dict[str, Any]]:
+    """The promotion log, oldest first: version, action (promote, force, rollback), reason."""
+    return logs.entries(store, f"models/{name}/promotions")
+
+
+def rounds(store: Store, name: str) -> list[dict[str, Any]]:
+    """The rounds of retraining, oldest first: challenger and champion, decision, reasons, rows."""
+    return logs.entries(store, f"models/{name}/rounds")
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
@@ -219,25 +259,8 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def _served(entries: list[dict[str, Any]]) -> list[str]:
-    """The versions that served one after the other, those that were rolled back taken out."""
-    served: list[str] = []
-    for entry in entries:
-        version = entry["version"]
-        if entry.get("action") == "rollback" and version in served:
-            while served[-1] != version:
-                served.pop()
-        elif not served or served[-1] != version:
-            served.append(version)
-    return served
-
-
-def _point_to(store: Store, name: str, version: str, action: str, reason: str) -> None:
-    entry = {"version": version, "action": action, "reason": reason, "created_at": _now()}
-    logs.append_entry(store, f"models/{name}/promotions", entry)
-    newest = champion(store, name)
-    if newest is not None:
-        store.replace(f"models/{name}/champion", f"{newest}\n".encode())
+def _entry(version: str, action: str, reason: str, **more: Any) -> dict[str, Any]:
+    return {**more, "version": version, "action": action, "reason": reason, "created_at": _now()}
 
 
 def _now() -> str:

@@ -186,6 +186,17 @@ class Trainer:
         what = f"step {step}: {', '.join(bad)}" if bad else f"weights by step {self.step}"
         raise NonFiniteLossError(f"{what} became NaN or infinite")
 
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Begin with the weights of a published model: the network and its average.
+
+        The other networks and the optimisers begin afresh.
+
+        Raises:
+            RuntimeError: They are of another network.
+        """
+        self._averaged.load_state_dict(weights)
+        self.average.network.load_state_dict(weights)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, beside the data."""
         return {

@@ -109,7 +109,7 @@ def test_internal_errors_are_a_failure_even_of_a_committed_build(
         "counts": dict.fromkeys(("videos", "clips", "crops", "triplets"), 1),
         "attrition": {"videos": {"ok": 1, "internal_error": 2}},
     }  # fmt: skip
-    monkeypatch.setattr(cli, "build_locally", lambda config, root: result)
+    monkeypatch.setattr("flows.build_dataset.build_locally", lambda config, root: result)
     words = ["build", BOX_CARS, "--runner", "local", "--root", str(tmp_path), "--json"]
     found = CliRunner().invoke(cli.app, words)
     assert found.exit_code == 1
