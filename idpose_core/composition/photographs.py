@@ -18,7 +18,7 @@ Picture = NDArray[np.uint8]
 
 LARGEST = 120_000_000  # pixels: 360 MB decoded
 SMALLEST = 16  # pixels a side: less shows no object
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _HEIC = (b"ftyphei", b"ftyphev", b"ftypmif", b"ftypmsf")
 _WHITE = (255, 255, 255, 255)
 
@@ -66,7 +66,7 @@ def _check_header(path: Path, image: Image.Image) -> None:
         raise PhotographError(
             f"{path} has {width} x {height} pixels, which show no object: give a larger picture"
         )
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # a camera's MPO has previews
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # previews of a camera
         raise PhotographError(
             f"{path} is animated or has several pages: save the one that you mean as JPEG or PNG"
         )
@@ -83,7 +83,7 @@ def _upright(image: Image.Image) -> Picture:
     if turned.has_transparency_data:
         turned = turned.convert("RGBA")
         turned = Image.alpha_composite(Image.new("RGBA", turned.size, _WHITE), turned)
-    return np.asarray(turned.convert("RGB"))
+    return np.array(turned.convert("RGB"))  # asarray is read-only
 
 
 def _too_large(path: Path) -> PhotographError:
