@@ -11,9 +11,11 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage import logs
@@ -23,7 +25,6 @@ from storage.errors import DamageError, ToldError
 from storage.lineage import name_of, read_lineage
 from storage.manifests import file_entries, load_manifest
 from storage.objects import Store
-from storage.parquet import from_parquet
 
 _DAY = 86_400.0
 _NAMING = ("datasets", "models", "evaluation-sets", "runs")
@@ -194,15 +195,16 @@ def _media_of(store: Store, shards: Iterable[str]) -> Iterator[str]:
         stage = path.split("/")[1]
         if stage in without or not path.endswith(".parquet"):
             continue
-        with store.open(path) as file:
-            if "media_sha256" not in pq.ParquetFile(file).schema_arrow.names:
+        # A damaged one tells of none: the build that wants it fetches anew.
+        with suppress(pa.ArrowException), store.open(path) as file:
+            table = pq.ParquetFile(file)
+            if "media_sha256" in table.schema_arrow.names:
+                yield from _media(table.read(["media_sha256"]))
+            else:
                 without.add(stage)
-                continue
-        with store.open(path) as file:
-            yield from _media(from_parquet(file, ["media_sha256"]))
 
 
-def _media(table: Any) -> Iterator[str]:
+def _media(table: pa.Table) -> Iterator[str]:
     return (f"media/{name}" for name in table["media_sha256"].to_pylist() if name)
 
 
