@@ -9,6 +9,7 @@ from typing import Any
 
 from prefect import flow
 
+from flows.forms import Root
 from flows.prefect_artifacts import publish_image, publish_table
 from flows.prefect_child import carry_out
 from flows.prefect_crashes import check_attempt
@@ -26,7 +27,7 @@ def evaluate(
     size: int | None = None,
     pose_data: str | None = None,
     training_steps: int | None = None,
-    root: str | None = None,
+    root: Root = None,
     attempt: int = 1,
 ) -> dict[str, Any]:
     """Measure a model on a frozen set.

@@ -20,12 +20,14 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.build_dataset import BuildResult
 from flows.build_dataset import build_dataset as build
+from flows.forms import BuildForm, Root
 from flows.messages import explain
 from flows.prefect_artifacts import ProgressBar, publish_markdown, publish_table
 from flows.prefect_crashes import check_attempt, guarded, register_automations
 from flows.runners import LocalRunner, interrupts_held, result_of
 from flows.steps.context import BuildError
 from idpose_core.config import BuildConfig
+from idpose_core.download.credentials import refuse_credentials
 from storage.reasons import Status
 
 
@@ -100,15 +102,16 @@ _THREADS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_worke
 
 
 @flow(name="build-dataset", task_runner=_THREADS)
-def build_dataset(config: BuildConfig, root: str | None = None, attempt: int = 1) -> dict[str, Any]:
+def build_dataset(config: BuildForm, root: Root = None, attempt: int = 1) -> dict[str, Any]:
     """Build a dataset of ID/pose/target triplets.
 
     Args:
-        config: What to build; every key is described in the form.
+        config: What to build. What is left empty is as the base has it, else as the help says.
         root: Where data lives; empty = $IDPOSE_ROOT of the worker, else ./idpose-data.
         attempt: Set by the automation that runs crashed flow runs again.
     """
     check_attempt(attempt)
+    refuse_credentials({"config": config.model_dump(), "root": root})
     where = root or os.environ.get("IDPOSE_ROOT") or "idpose-data"
     with guarded(), PrefectRunner(config.run) as runner:
         result = build(config, where, runner, PrefectProgress())
@@ -121,7 +124,9 @@ def build_from_terminal(config: BuildConfig, root: str) -> dict[str, Any]:
 
     Raises:
         BuildError: There is no server.
+        ConfigError: The configuration holds a credential.
     """
+    refuse_credentials({**config.model_dump(), "root": root})
     reach_server()
     tell_errors_once()
     found: dict[str, Any] = build_dataset(config, root)
@@ -220,6 +225,7 @@ def deploy_all(file: Path = Path("prefect.yaml")) -> list[str]:
 
     Raises:
         BuildError: There is no such file or no server, or `prefect deploy` failed.
+        ConfigError: A parameter holds a credential.
     """
     import subprocess
     import sys
@@ -231,8 +237,9 @@ def deploy_all(file: Path = Path("prefect.yaml")) -> list[str]:
             f"no {file} in {Path.cwd()}: a deployment runs the code of a checkout of the "
             f"repository; run `idpose deploy` in its folder"
         )
-    reach_server()
     described = yaml.safe_load(file.read_text(encoding="utf-8"))
+    refuse_credentials(described)
+    reach_server()
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     command += ["--prefect-file", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

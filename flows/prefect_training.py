@@ -16,6 +16,7 @@ from typing import Any
 
 from prefect import flow
 
+from flows.forms import Root, TrainingForm
 from flows.prefect_artifacts import publish_image, publish_markdown, publish_table
 from flows.prefect_child import carry_out
 from flows.prefect_crashes import check_attempt
@@ -28,8 +29,8 @@ from storage.objects import Store
 @flow(name="train")
 def train(
     dataset: str,
-    config: TrainingConfig | None = None,
-    root: str | None = None,
+    config: TrainingForm | None = None,
+    root: Root = None,
     new: bool = False,
     attempt: int = 1,
 ) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def train(
 
     Args:
         dataset: NAME (its latest version) or NAME@VERSION.
-        config: What to train; what is left out comes from the preset.
+        config: What to train. What is left empty comes from preset and method.
         root: Where data lies; empty = $IDPOSE_ROOT of the worker, else ./idpose-data.
         new: Start afresh beside what there is.
         attempt: Set by the automation that runs crashed flow runs again.

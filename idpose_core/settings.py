@@ -24,7 +24,10 @@ class ConfigError(ValueError):
 class Section(BaseModel):
     """A configuration or a part of one. Plain dataclasses inside are as strict."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # What was typed may be a secret, and errors are logged.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -103,6 +106,20 @@ def read_text(path: Path) -> str:
         raise ConfigError(f"cannot read {path}: {error}") from error
 
 
+def over(base: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values with others set over them, key by key of their sections."""
+    merged = dict(base)
+    for key, value in above.items():
+        below = merged.get(key)
+        if isinstance(below, dict) and value is None:
+            continue  # an empty section
+        if isinstance(below, dict) and isinstance(value, Mapping):
+            merged[key] = over(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that looks most like this one."""
     return difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)[0]
@@ -136,14 +153,22 @@ def _unknown(model: type[Section], path: str) -> str:
     return f"unknown key {path!r}; the nearest known key is {near!r}"
 
 
+def keys_of(section: type) -> dict[str, Any]:
+    """The keys of a section, a model or a dataclass, with their types."""
+    if issubclass(section, BaseModel):
+        return {name: field.annotation for name, field in section.model_fields.items()}
+    return get_type_hints(section)
+
+
+def is_section(kind: Any) -> bool:
+    """Whether the values of this type are sections with keys of their own."""
+    return isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind))
+
+
 def _keys(section: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every key with its type."""
-    if issubclass(section, BaseModel):
-        kinds = {name: field.annotation for name, field in section.model_fields.items()}
-    else:
-        kinds = get_type_hints(section)
-    for name, kind in kinds.items():
-        if isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind)):
+    for name, kind in keys_of(section).items():
+        if is_section(kind):
             yield from _keys(kind, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", kind

@@ -17,10 +17,12 @@ from idpose_core.assembly.splits import TEST
 from idpose_core.config import ConfigError
 from idpose_core.download.addresses import place_of
 from idpose_core.download.budget import Pace
+from idpose_core.download.credentials import SECRET, filled_in, has_place, holds_credential
 from idpose_core.download.partial import remove_partial
 from idpose_core.download.transfer import Limits
 from idpose_core.download.youtube import WATCH, Lookup
 from idpose_core.stages.download import MEDIA, PARTIAL, DownloadVideos, Kind, Manner, partial_path
+from storage.copies import working_path
 from storage.digests import digest
 from storage.reasons import Status
 from storage.shards import Item, Outcome, read_rows
@@ -28,15 +30,10 @@ from storage.tombstones import read_tombstones
 
 GUESTS_PER_HOUR = 300.0  # what YouTube gives whoever is not signed in
 _ID = "{video_id}"
+_TEMPLATE = "source.url_template"
 _NOT_BY_DECORD = ("av01",)
 # As Transfer and DownloadVideos write it: what was found, and the limit that refused it
 _OVER_A_LIMIT = re.compile(r"(?:(\d+) (?:s|bytes), at most|more than) (\d+)")
-# Parameters of a query whose value may open what is closed, or changes with one that does
-_SECRET = re.compile(
-    r"token|secret|signature|passw|credential|apikey|^x-(amz|goog)-"
-    r"|(^|[-_.])(key|sig|auth|authorization|pass|pwd|session|sid|jwt|hmac|policy|expires?)($|[-_.])",
-    re.IGNORECASE,
-)
 
 
 def per_hour(build: Context) -> float | None:
@@ -50,18 +47,12 @@ def download_stage(build: Context) -> DownloadVideos:
     """The download stage of this configuration.
 
     Raises:
-        ConfigError: The template, the proxy or a reason to try again is not what it should be, or
-            the root is not a local folder.
+        ConfigError: The template, the proxy or a reason to try again is not what it should be.
     """
     config, download = build.config, build.config.download
-    if build.store.local_path(".") is None:
-        raise ConfigError(
-            f"source.kind={config.source.kind} needs a local root: its videos are read as files"
-        )
     if unknown := set(download.retry) - set(Status):
         raise ConfigError(f"download.retry: no reason is called {min(unknown)!r}")
-    template = _template(build)
-    place = place_of(template)
+    template, place = _template(build), _place(build)
     kind = cast(Kind, config.source.kind)
     manner = Manner(
         limits=Limits(
@@ -77,7 +68,7 @@ def download_stage(build: Context) -> DownloadVideos:
             extractors=("youtube",) if template == WATCH else ("default",),
             js_runtime=download.js_runtime,
             sleep_s=download.request_sleep_seconds,
-            cache=str(build.store.local_path("budgets/yt-dlp")),
+            cache=str(working_path(build.store, "budgets/yt-dlp")),
         ),
         max_seconds=download.max_seconds,
         tries=download.tries,
@@ -117,11 +108,11 @@ def wanted_ids(build: Context, annotations: Annotations | None) -> list[str]:
 def download_items(build: Context, ids: Sequence[str]) -> list[Item]:
     """The download stage's input: what is asked for, and by which address."""
     template, root = _template(build), build.store.location
-    public = _public(template)
+    public, secret = _public(template), filled_in(template, _TEMPLATE)
     return [
         Item(
             {"video_id": video_id, "url": _fill(public, video_id)},
-            {"root": root, "url": _fill(template, video_id)},
+            {"root": root, "url": _fill(secret, video_id)},
             {"video_id": video_id},
         )
         for video_id in ids
@@ -149,7 +140,7 @@ def fetch_downloads(build: Context, annotations: Annotations | None) -> list[Vid
     for item, outcome in zip(items, outcomes, strict=True):
         video = Video(
             source_uri=item.row["url"],
-            path="",
+            location={},
             video_id=item.row["video_id"],
             name=item.row["video_id"],
             attempts=outcome.attempt,
@@ -164,7 +155,7 @@ def fetch_downloads(build: Context, annotations: Annotations | None) -> list[Vid
             video.reject(Status.FORGOTTEN, "its bytes are those of a forgotten video")
             build.store.delete(f"{MEDIA}/{media['media']}")
             continue
-        video.path = str(build.store.local_path(f"{MEDIA}/{media['media']}"))
+        video.location = {"root": build.store.location, "media": f"{MEDIA}/{media['media']}"}
         video.media_sha256, video.licence = media["media_sha256"], media["licence"]
         video.duration_ms = media["duration_ms"]
         video.width, video.height = media["width"], media["height"]
@@ -179,7 +170,7 @@ def try_again(build: Context) -> Callable[[Outcome], bool]:
     Those that are worth another try, those whose reason ``download.retry`` names, and those that
     a limit refused which the configuration has no more.
     """
-    place = place_of(_template(build))
+    place = _place(build)
     return lambda outcome: (
         outcome.retryable
         or outcome.status.value in build.config.download.retry
@@ -230,8 +221,8 @@ def _fetch_lost_media(
 
 def _remove_finished(build: Context, items: Sequence[Item], outcomes: Sequence[Outcome]) -> None:
     """Remove what is left of transfers whose result is in a shard by now."""
-    folder = build.store.local_path(PARTIAL)
-    if folder is None or not folder.is_dir():
+    folder = working_path(build.store, PARTIAL)
+    if not folder.is_dir():
         return
     left = {path.name.split(".")[0] for path in folder.iterdir()}
     for item, outcome in zip(items, outcomes, strict=True) if left else ():
@@ -260,7 +251,7 @@ def _drop_equal_media(videos: Sequence[Video]) -> None:
 
 
 def _template(build: Context) -> str:
-    """The address of a video, with a place for its id.
+    """The address of a video, with a place for its id, and ``${NAME}`` for a credential.
 
     Raises:
         ConfigError: It is none, or it holds credentials, which would be kept in clear.
@@ -271,30 +262,35 @@ def _template(build: Context) -> str:
         if source.kind == "youtube":
             return WATCH
         raise ConfigError(
-            f"source.kind=http needs source.url_template, such as https://host.example/{_ID}.mp4"
+            f"source.kind=http needs {_TEMPLATE}, such as https://host.example/{_ID}.mp4"
         )
+    whole = filled_in(template, _TEMPLATE)
     try:
-        place_of(template)
-    except ValueError as error:
-        raise ConfigError(f"source.url_template: {error}") from error
-    parts = urlsplit(template)
+        place_of(whole)
+    except ValueError:
+        raise ConfigError(f"{_TEMPLATE}: not an http or https address: {template!r}") from None
+    parts = urlsplit(whole)
     if _ID not in f"{parts.path}?{parts.query}":  # what stands behind a # is never sent
-        raise ConfigError(f"source.url_template: there is no {_ID} behind its host")
+        raise ConfigError(f"{_TEMPLATE}: there is no {_ID} behind its host")
     if _ID in parts.netloc or "@" in parts.netloc:
         raise ConfigError(
-            "source.url_template: an id has no place in the host, nor have credentials: give them "
+            f"{_TEMPLATE}: an id has no place in the host, nor have credentials: give them "
             "as download.cookies"
         )
-    if not template.isascii() or not template.isprintable() or " " in template:
-        raise ConfigError("source.url_template: write other letters than ASCII as %XX")
+    if not whole.isascii() or not whole.isprintable() or " " in whole:
+        raise ConfigError(f"{_TEMPLATE}: write other letters than ASCII as %XX")
     return template
+
+
+def _place(build: Context) -> tuple[str, int]:
+    return place_of(filled_in(_template(build), _TEMPLATE))
 
 
 def _public(template: str) -> str:
     """The template as it may be published: of its query only what names the video.
 
     The other parameters tell one source from another (``set=cars``) and may hold a key: their
-    digest stands for them, without those that are called like a secret.
+    digest stands for them, without those that are called like a secret or filled in.
     """
     parts = urlsplit(template)
     query = parse_qsl(parts.query, keep_blank_values=True)
@@ -302,7 +298,7 @@ def _public(template: str) -> str:
     others = sorted(
         [name, value]
         for name, value in query
-        if _ID not in name + value and not _SECRET.search(name)
+        if _ID not in name + value and not SECRET.search(name) and not has_place(name + value)
     )
     mark = f"query-{digest(others)[:12]}" if others else ""
     return urlunsplit((*parts[:3], urlencode(named, safe="{}"), mark))
@@ -319,9 +315,11 @@ def _proxy(build: Context) -> str | None:
         ConfigError: It is no address, or the configuration holds credentials.
     """
     configured = build.config.download.proxy
-    if configured is not None and "@" in configured:
-        raise ConfigError("download.proxy: credentials belong in $IDPOSE_PROXY")
-    proxy = os.environ.get("IDPOSE_PROXY") or configured
+    if configured is not None and holds_credential(configured):
+        raise ConfigError(
+            "download.proxy: credentials belong in $IDPOSE_PROXY, or stand there as ${NAME}"
+        )
+    proxy = os.environ.get("IDPOSE_PROXY") or filled_in(configured or "", "download.proxy") or None
     if proxy is not None:
         try:
             place_of(proxy)
