@@ -13,6 +13,7 @@ from flows.forms import Root
 from flows.prefect_artifacts import publish_image, publish_table
 from flows.prefect_child import carry_out
 from flows.prefect_crashes import check_attempt
+from idpose_core.stages.crop import decode_png
 from storage.objects import Store
 
 
@@ -22,6 +23,7 @@ def evaluate(
     dataset: str | None = None,
     beside: list[str] | None = None,
     evaluation_set: str | None = None,
+    metrics: list[str] | None = None,
     outputs: str | None = None,
     name: str | None = None,
     size: int | None = None,
@@ -37,6 +39,7 @@ def evaluate(
         dataset: NAME or NAME@VERSION whose test split is measured on; empty = the model's own.
         beside: Further runs or models, measured on the same triplets.
         evaluation_set: A frozen set; empty = the dataset's own.
+        metrics: Only these; empty = all that are possible.
         outputs: In place of a model: folder with TRIPLET_ID.png of any generator.
         name: Of what made the outputs.
         size: Of the pictures, for controls and outputs; empty = 64.
@@ -53,6 +56,7 @@ def evaluate(
     command += ["--dataset", dataset] if dataset else []
     command += [word for other in beside or () for word in ("--beside", other)]
     command += ["--set", evaluation_set] if evaluation_set else []
+    command += [word for metric in metrics or () for word in ("--metric", metric)]
     command += ["--outputs", outputs] if outputs else []
     command += ["--name", name] if name else []
     command += ["--size", str(size)] if size else []
@@ -72,6 +76,8 @@ def _publish_artifacts(store: Store, found: dict[str, Any]) -> None:
         description=f"{found['model']} on {found['evaluation_set']}: {found['path']}",
     )
     folder = found["path"].rpartition("/")[0]
-    sheet = store.local_path(f"{folder}/{found['evaluation_set']}-swaps.png")
-    if sheet is not None and sheet.is_file():
-        publish_image(sheet.as_uri(), key=f"{name}-swaps", description="ID x pose")
+    sheet = f"{folder}/{found['evaluation_set']}-swaps.png"
+    if store.exists(sheet):
+        publish_image(
+            lambda: decode_png(store.read(sheet)), key=f"{name}-swaps", description="ID x pose"
+        )
