@@ -20,6 +20,7 @@ from flows.steps.context import BuildError, Context
 from idpose_core.config import BuildConfig
 from idpose_core.stages.fetch import FetchFolder
 from idpose_core.video.decoding import probe
+from storage.copies import working_path
 from storage.objects import Store
 from storage.parquet import from_parquet
 from storage.reasons import Unusable
@@ -246,7 +247,7 @@ def _survey_network(build: Context) -> _Survey:
 def _pause_s(store: Store, budget: str) -> float:
     """How long the source is left alone from now on; only looks at what ``Budget`` keeps."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        state = json.loads(store.read(f"budgets/{budget}.json"))
+        state = json.loads(working_path(store, f"budgets/{budget}.json").read_bytes())
         since = max(0.0, time.time() - float(state["paused_at"]))
         return max(0.0, float(state["pause_s"]) - since)
     return 0.0

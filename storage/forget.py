@@ -2,8 +2,8 @@
 
 Shards are rewritten without its rows, versions and evaluation sets that hold it are withdrawn, its
 media is removed, and the models that were trained on it are listed. What was exported is out of
-reach. Killed in the middle, the same call goes on: the tombstone comes first, and each step looks
-for what is left.
+reach, and so are the copies that other machines have of a remote root. Killed in the middle, the
+same call goes on: the tombstone comes first, and each step looks for what is left.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import Any
 
 import pyarrow as pa
@@ -20,9 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from storage import logs
+from storage.copies import remove_copies, working_path
 from storage.datasets import read_table
 from storage.digests import sha256
 from storage.errors import DatasetError
+from storage.lineage import rename_in_lineages
 from storage.manifests import load_manifest
 from storage.objects import Store
 from storage.parquet import from_parquet, to_parquet
@@ -90,10 +93,13 @@ def forget_video(store: Store, video_id: str, reason: str = "") -> Forgotten:
     entry = {"reason": reason, "video": video_digest(video_id)}
     _withdraw_versions(store, video_id, media, set(affected), versions, entry, found)
     _withdraw_sets(store, video_id, entry, found)
-    for path, keep in affected.items():
-        _rewrite(store, path, keep)
+    renamed = {path: _without(store, path, keep) for path, keep in affected.items()}
+    rename_in_lineages(store, renamed)
+    for path in renamed:
+        store.delete(path)
         found.shards += 1
     _remove_media(store, video_id, media)
+    remove_copies({*media, *(PurePath(path).stem for path in renamed)})
     _clean_logs(store, {video_id, *media})
     _list_trainings(store, video_id, found)
     return found
@@ -261,18 +267,20 @@ def _withdraw(store: Store, folder: str, commit: str, entry: Mapping[str, Any]) 
 
 def _clear(store: Store, folder: str) -> None:
     for path in store.list(folder):
-        if not path.startswith(f"{folder}/withdrawn/"):
+        if not path.startswith((f"{folder}/withdrawn/", f"{folder}/lineage/")):
             store.delete(path)
 
 
-def _rewrite(store: Store, path: str, keep: pa.Array) -> None:
-    """Publish a shard without some of its rows, then remove the old one."""
+def _without(store: Store, path: str, keep: pa.Array) -> str | None:
+    """Publish a shard again with the rows that stay. Returns its path; None where none stay."""
     with store.open(path) as file:
         left = from_parquet(file).filter(keep)
-    if left.num_rows:
-        data = to_parquet(left, row_group_rows=256)
-        store.publish(f"{path.rsplit('/', 1)[0]}/{sha256(data)}.parquet", data)
-    store.delete(path)
+    if not left.num_rows:
+        return None
+    data = to_parquet(left, row_group_rows=256)
+    rewritten = f"{path.rsplit('/', 1)[0]}/{sha256(data)}.parquet"
+    store.publish(rewritten, data)
+    return rewritten
 
 
 def _remove_media(store: Store, video_id: str, media: Iterable[str]) -> None:
@@ -281,6 +289,9 @@ def _remove_media(store: Store, video_id: str, media: Iterable[str]) -> None:
     for path in store.list("media"):
         if path.startswith(tuple(starts)):
             store.delete(path)
+    # Of a remote root they lie on the machine that fetches.
+    for file in working_path(store, "media/partial").glob(f"{video_digest(video_id)[:16]}-*"):
+        file.unlink(missing_ok=True)
 
 
 def _clean_logs(store: Store, names: set[str]) -> None:

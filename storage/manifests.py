@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from storage.copies import local_copy
 from storage.digests import sha256
 from storage.errors import DatasetError
 from storage.objects import Store
@@ -142,7 +143,11 @@ def file_entry(path: str, data: bytes) -> dict[str, Any]:
 
 
 def read_checked(
-    store: Store, entry: Mapping[str, Any], remedy: str = "the same build restores it"
+    store: Store,
+    entry: Mapping[str, Any],
+    remedy: str = "the same build restores it",
+    *,
+    often: bool = False,
 ) -> bytes:
     """The bytes that an entry names.
 
@@ -150,13 +155,18 @@ def read_checked(
         store: The root.
         entry: Of :func:`file_entry`.
         remedy: What a user is told to do where the file is missing or damaged.
+        often: It will be read again: keep a copy on this machine where the root is remote.
 
     Raises:
         DatasetError: The file is missing, cannot be read, or holds other bytes.
     """
     path = entry["path"]
     try:
-        data = store.read(path)
+        if often:
+            with local_copy(store, path, entry["sha256"]) as file:
+                data = file.read_bytes()
+        else:
+            data = store.read(path)
     except FileNotFoundError as error:
         raise DatasetError(f"{path} is missing: {remedy}") from error
     except (OSError, ValueError) as error:

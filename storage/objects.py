@@ -268,6 +268,9 @@ class _Parts(io.RawIOBase):
         self._at = max(0, start + offset)
         return self._at
 
+    def readall(self) -> bytes:
+        return self.read(max(0, self._size - self._at)) or b""
+
     def readinto(self, buffer: Any) -> int:
         stop = min(self._size, self._at + len(buffer))
         if stop <= self._at:

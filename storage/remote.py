@@ -21,7 +21,6 @@ _OPTIONS = {
     "s3": {
         "use_listings_cache": False,  # other processes write too
         "max_concurrency": 1,  # one part in memory, not ten
-        "retries": 1,  # these would multiply those of botocore
         "config_kwargs": {
             "connect_timeout": 5.0,
             "read_timeout": _READ_TIMEOUT_S,
@@ -30,18 +29,14 @@ _OPTIONS = {
     }
 }
 _NETWORK = ("aiobotocore", "aiohttp", "asyncio", "botocore", "fsspec", "urllib3")
-_RENEW = (
+_REFUSED = (
     "AuthorizationHeaderMalformed",
     "ExpiredToken",
-    "InvalidAccessKeyId",
     "InvalidClientTokenId",
     "InvalidToken",
-    "RequestTimeTooSkewed",
-    "SignatureDoesNotMatch",
     "TokenRefreshRequired",
     "400",  # an answer to HEAD has no body that would say more
 )
-_REFUSED = ("AccessDenied", "AllAccessDisabled", "403")
 _PASSING = (408, 409, 429)  # of the answers 4xx, those that another try may change
 _GO_ON = "the same command goes on where it was"
 _CREDENTIALS = "$AWS_ACCESS_KEY_ID and its kin, or $AWS_PROFILE"
@@ -64,12 +59,14 @@ def open_filesystem(root: str) -> tuple[Any, str]:
             f"out, and set {_CREDENTIALS}"
         )
     try:
-        return fsspec.core.url_to_fs(root, **_OPTIONS.get(protocol, {}))  # type: ignore[no-any-return]
+        filesystem, base = fsspec.core.url_to_fs(root, **_OPTIONS.get(protocol, {}))
     except ImportError as error:
         missing = "'idpose[s3]'" if protocol == "s3" else f"what fsspec needs for {protocol}://"
         raise StoreError(
             f"{root} needs a package that is not installed ({error}): pip install {missing}"
         ) from error
+    filesystem.retries = 1  # those of s3fs would multiply those of botocore
+    return filesystem, base
 
 
 def patiently(root: str, call: Callable[[], ResultT]) -> ResultT:
@@ -84,6 +81,8 @@ def patiently(root: str, call: Callable[[], ResultT]) -> ResultT:
         try:
             return call()
         except Exception as error:
+            if _code(error) == "PreconditionFailed":  # s3fs knows it in the words of AWS alone
+                raise FileExistsError(str(error)) from error
             told = _explain(root, error)
             if told is None:
                 raise
@@ -104,14 +103,10 @@ def _explain(root: str, error: Exception) -> StoreError | None:
     if known or not ours:
         return None
     text = f"{code}: {_plain(error)}" if code is not None else f"{name}: {_plain(error)}"
-    if _is_credential(error) or code in _RENEW:
+    if _is_credential(error) or code in _REFUSED or isinstance(error, PermissionError):
         return StoreError(
-            f"{root} does not take the credentials ({text}): set or renew {_CREDENTIALS}; {_GO_ON}"
-        )
-    if code in _REFUSED or isinstance(error, PermissionError):
-        return StoreError(
-            f"{root} refuses ({text}): let these credentials list, read, write and delete there, "
-            f"or set others ({_CREDENTIALS}); {_GO_ON}"
+            f"{root} refuses ({text}): set or renew the credentials ({_CREDENTIALS}), and let them "
+            f"list, read, write and delete there; {_GO_ON}"
         )
     if code is not None:
         return StoreError(f"{root} fails ({text}): wait until it is well again; {_GO_ON}")

@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from storage.digests import digest, sha256
-from storage.errors import DamageError
+from storage.errors import DamageError, StoreError
 from storage.objects import Store
 from storage.parquet import from_parquet, to_parquet
 from storage.reasons import Status, Unusable
@@ -345,7 +345,7 @@ def _compute_row(stage: RowStage, task: Task) -> list[dict[str, Any]]:
         rows, outcome = [{}], _outcome_row(task, unusable.status, unusable.detail or None)
     except Exception as error:
         full = isinstance(error, OSError) and error.errno in _NO_ROOM
-        if full or isinstance(error, DamageError):
+        if full or isinstance(error, DamageError | StoreError):
             raise  # no property of the row: whatever comes next would fail like it
         # One row must not end a build of days; the traceback stays with the row, and the build's
         # summary and exit message name every internal error.

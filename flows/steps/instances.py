@@ -54,7 +54,7 @@ def detect(
         if tracks is not None:
             windows = sorted({(track.start_ms, track.end_ms) for track in tracks})
         row = {"media_sha256": video.media_sha256, "windows_ms": windows}
-        items.append(Item(row, {"path": video.path}, video.about))
+        items.append(Item(row, video.location, video.about))
     outcomes = build.run(detect_stage(build), items)
     return {video.video_id: outcome for video, outcome in usable(wanted, outcomes)}
 
@@ -115,7 +115,7 @@ def crop(build: Context, videos: Sequence[Video], clips: Sequence[Clip]) -> dict
                 "clip_id": clip.clip_id,
                 "observations": clip.observations,
             },
-            {"path": media[clip.video_id].path},
+            media[clip.video_id].location,
             clip.about,
         )
         for clip in wanted

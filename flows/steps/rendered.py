@@ -85,8 +85,6 @@ def render_items(build: Context) -> list[Item]:
 
 def fetch_rendered(build: Context) -> list[Video]:
     """Render what is missing. Returns one record a video, with its truth."""
-    if build.store.local_path(".") is None:
-        raise ConfigError("source.kind=rendered needs a local root: its videos are read as files")
     stage, scenes, items = render_stage(build), wanted_scenes(build), render_items(build)
     outcomes = build.run(stage, items)
     columns = [name for name in stage.columns.names if name not in ("video", "mask_png")]
@@ -162,12 +160,12 @@ def _video(
 ) -> Video:
     rendered = build.config.rendered
     name = _name(build, scene)
-    video = Video(f"{name}.mp4", "", name, attempts=outcome.attempt, split=scene["split"])
+    video = Video(f"{name}.mp4", {}, name, attempts=outcome.attempt, split=scene["split"])
     if outcome.status is not Status.OK:
         video.reject(outcome.status, outcome.detail)
         return video
     video.media_sha256 = truth[0]["media_sha256"]
-    video.path = str(build.store.local_path(media_path(video.media_sha256)))
+    video.location = {"root": build.store.location, "media": media_path(video.media_sha256)}
     video.duration_ms = round(1000 * rendered.seconds)
     video.width, video.height = rendered.width, rendered.height
     video.truth, video.truth_outcome = truth, outcome

@@ -112,7 +112,7 @@ def fetch(
     for file, item, outcome in zip(files, items, outcomes, strict=True):
         video = Video(
             source_uri=file.relative_path,
-            path=item.location["path"],
+            location=item.location,
             video_id=f"unread-{digest(file.relative_path)}",
             attempts=outcome.attempt,
         )

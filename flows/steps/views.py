@@ -63,7 +63,7 @@ def crop_views(build: Context) -> Observed:
     videos = [
         Video(
             source_uri=viewed.name,
-            path="",
+            location={},
             video_id=viewed.name,
             attempts=outcome.attempt,
             media_sha256=viewed.sha256,

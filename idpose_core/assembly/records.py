@@ -18,7 +18,8 @@ class Video:
 
     Attributes:
         source_uri: Path relative to the source.
-        path: Where the file is on this machine; empty for an object.
+        location: Where its bytes are, as ``storage.copies.media_file`` takes it; empty for an
+            object.
         video_id: The source's id; for a folder the SHA-256 of the bytes.
         split: ``train`` or ``test``; None where the bytes could not be had.
         name: What annotations call it; by default the stem of ``source_uri``.
@@ -28,7 +29,7 @@ class Video:
     """
 
     source_uri: str
-    path: str
+    location: Mapping[str, Any]
     video_id: str
     status: Status = Status.OK
     detail: str | None = None

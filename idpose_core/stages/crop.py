@@ -23,6 +23,7 @@ from idpose_core.instances.filters import (
 )
 from idpose_core.stages.link import BOX, BOX_NAMES, count_statuses
 from idpose_core.video.decoding import frames_at
+from storage.copies import media_file
 from storage.digests import digest, sha256
 from storage.reasons import Status, Unusable
 from storage.schemas import IMAGE
@@ -75,13 +76,14 @@ class CropInstances(RowStage):
     ) -> Sequence[Mapping[str, Any]]:
         """One row a crop, by time."""
         wanted = {seen["timestamp_ms"]: seen for seen in row["observations"]}
-        frames = frames_at(
-            location["path"], sorted(wanted), decoder=self.decoder, deadline_s=self.deadline_s
-        )
-        cut = [
-            (frame.timestamp_ms, self._cut(frame.image, wanted[frame.timestamp_ms]))
-            for frame in frames
-        ]
+        with media_file(location, row["media_sha256"]) as file:
+            frames = frames_at(
+                file, sorted(wanted), decoder=self.decoder, deadline_s=self.deadline_s
+            )
+            cut = [
+                (frame.timestamp_ms, self._cut(frame.image, wanted[frame.timestamp_ms]))
+                for frame in frames
+            ]
         statuses = picture_statuses([crop for _, (crop, _) in cut], self.filters)
         verdict = clip_status([time for time, _ in cut], statuses, self.filters)
         if verdict is not Status.OK:

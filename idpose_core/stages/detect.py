@@ -18,6 +18,7 @@ from idpose_core.video.bars import BarFinder
 from idpose_core.video.decoding import check_decoder, sample_frames
 from idpose_core.video.footage import perceptual_hash, scene_cuts
 from idpose_core.video.frames import Frame, Image
+from storage.copies import media_file
 from storage.shards import RowStage
 
 _BATCH = 4  # frames that a detector sees at once; no detector mixes the frames of a batch
@@ -32,7 +33,7 @@ class DetectObjects(RowStage):
     threshold needs no second detection.
 
     Row: ``media_sha256``, ``windows_ms`` (pairs of start and end, or null = all of the video).
-    Location: ``path`` of the media.
+    Location: of the media, see ``storage.copies.media_file``.
     """
 
     kind: DetectorKind | Literal["annotations"]
@@ -81,9 +82,14 @@ class DetectObjects(RowStage):
         self, row: Mapping[str, Any], location: Mapping[str, Any]
     ) -> Sequence[Mapping[str, Any]]:
         """One row a frame."""
-        windows = row["windows_ms"]
+        with media_file(location, row["media_sha256"]) as file:
+            return self._rows_of(file, row["windows_ms"])
+
+    def _rows_of(
+        self, file: str, windows: Sequence[Sequence[int]] | None
+    ) -> Sequence[Mapping[str, Any]]:
         frames = sample_frames(
-            location["path"],
+            file,
             fps=self.fps,
             windows_ms=None if windows is None else [(start, end) for start, end in windows],
             decoder=self.decoder,

@@ -26,6 +26,7 @@ from idpose_core.download.whole import check_whole
 from idpose_core.download.youtube import WATCH, Lookup, check_installed, look_up_video
 from idpose_core.video.decoding import probe
 from idpose_core.video.frames import VideoInfo
+from storage.copies import local_copy, working_path
 from storage.digests import digest, file_sha256
 from storage.objects import Store
 from storage.reasons import Status, Unusable
@@ -89,8 +90,8 @@ class DownloadVideos(RowStage):
     Fetching is an observation: the row says what was asked for, and everything later depends on
     the digest of the bytes alone.
 
-    Row: ``video_id``, ``url`` without anything secret. Location: ``root`` of a local store, and
-    the ``url`` to ask.
+    Row: ``video_id``, ``url`` without anything secret. Location: ``root`` of the store, and the
+    ``url`` to ask. What is not all there yet lies on this machine, see ``working_path``.
     """
 
     kind: Kind
@@ -138,7 +139,8 @@ class DownloadVideos(RowStage):
             note = partial.note
             if note.media is not None and store.exists(f"{MEDIA}/{note.media}"):
                 # Fetched before a kill, and not yet in a shard: nothing is asked for again.
-                return [_row(note, store, probe(str(store.local_path(f"{MEDIA}/{note.media}"))))]
+                with local_copy(store, f"{MEDIA}/{note.media}", note.media.split(".")[0]) as file:
+                    return [_row(note, store, probe(str(file)))]
             try:
                 if not partial.is_published:
                     self._fetch(location["url"], store, partial)
@@ -158,7 +160,7 @@ class DownloadVideos(RowStage):
     def _fetch(self, url: str, store: Store, partial: Partial) -> None:
         """Fetch what is missing, patiently, and note the video's licence."""
         manner, before = self.manner, partial.note
-        budget = Budget(_budget_path(store, manner.budget), manner.pace)
+        budget = Budget(working_path(store, f"budgets/{manner.budget}.json"), manner.pace)
         failures, spent = 0, 0.0
         while True:
             _wait(budget, before)
@@ -237,17 +239,10 @@ class DownloadVideos(RowStage):
 
 
 def partial_path(store: Store, row: Mapping[str, Any]) -> Path:
-    """Where a video lies while it is fetched; no part of its id is in the name.
-
-    Raises:
-        ValueError: The root is not a local folder.
-    """
+    """Where a video lies while it is fetched; no part of its id is in the name."""
     # Its first half is that of the video's tombstone, by which it is found to be forgotten.
     name = f"{video_digest(row['video_id'])[:16]}-{digest(row)[:16]}"
-    path = store.local_path(f"{PARTIAL}/{name}.part")
-    if path is None:
-        raise ValueError(f"{store.root} is not a local folder")
-    return path
+    return working_path(store, f"{PARTIAL}/{name}.part")
 
 
 def check_id(video_id: str, url: str) -> None:
@@ -306,12 +301,6 @@ def _row(note: Note, store: Store, info: VideoInfo) -> dict[str, Any]:
         "form": note.variant or None,
         "licence": note.licence,
     }
-
-
-def _budget_path(store: Store, name: str) -> Path:
-    path = store.local_path(f"budgets/{name}.json")
-    assert path is not None
-    return path
 
 
 @functools.lru_cache(maxsize=1)

@@ -2,7 +2,8 @@
 
 Everything that is read is first compared with the manifest (SHA-256), so a training starts on the
 data that was committed or not at all. Pictures stay encoded in memory and are decoded when a batch
-needs them: 50 kB instead of 77 kB for a natural picture of 160 x 160, and no start-up time.
+needs them: 50 kB instead of 77 kB for a natural picture of 160 x 160, and no start-up time. Of a
+remote root the shards stay as copies on this machine, for the next time: see storage/copies.py.
 """
 
 from __future__ import annotations
@@ -370,7 +371,7 @@ def _checked_pictures(
     def read(path: str) -> list[tuple[str, bytes]]:
         if path not in entries:
             raise DatasetError(f"the manifest does not list the shard {path}: build again")
-        data = read_checked(store, entries[path])
+        data = read_checked(store, entries[path], often=True)
         try:
             images = from_parquet(data, ["image"])["image"]
             return [(crop_id, images[row].as_py()["bytes"]) for row, crop_id in by_shard[path]]
