@@ -45,7 +45,7 @@ def test_a_set_of_views_shows_the_object_alone_at_the_sets_scale() -> None:
     framing = Framing.of(VIEWS)
     assert framing.studio is not None
     crop, transform = framing.cut(street(), CAR)
-    wide = 200 / 0.83, 100 / 0.37
+    wide = 200 / 0.83, 100 / 0.4
     assert transform.side == round(max(wide))
     size = len(crop)
     rows, columns = np.mgrid[:size, :size] + 0.5 - size / 2
