@@ -127,7 +127,8 @@ def _empty(field: dict[str, Any], by_preset: Mapping[str, Any], help_: str) -> d
         told += ", ".join(f"{value} ({', '.join(names)})" for value, names in presets.items())
     elif default is not None:
         told += f". Empty = {default}"
-    kinds = [kind for kind in field.pop("anyOf", [field]) if kind.get("type") != "null"]
+    options: list[dict[str, Any]] = field.pop("anyOf", [field])
+    kinds = [kind for kind in options if kind.get("type") != "null"]
     for kind in kinds:
         kind.pop("title", None)  # then its type is shown
     shown: dict[str, Any] = {"description": told.replace("..", ".").removeprefix(". ")}
@@ -138,13 +139,14 @@ def _empty(field: dict[str, Any], by_preset: Mapping[str, Any], help_: str) -> d
 
 def _read_docstring(text: str) -> tuple[str, dict[str, str]]:
     """What a section is, and what its attributes are."""
-    summary, help_of = "", {}
+    summary: str = ""
+    help_of: dict[str, str] = {}
     for part in Docstring(text).parse("google"):
         if part.kind is DocstringSectionKind.text and not summary:
             summary = part.value
         if part.kind is DocstringSectionKind.attributes:
             for attribute in part.value:
-                help_of |= dict.fromkeys(attribute.name.split(", "), attribute.description)
+                help_of[attribute.name] = attribute.description
     return summary, help_of
 
 

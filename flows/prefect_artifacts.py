@@ -22,6 +22,9 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from idpose_core.reports.pictures import Picture, bounded_uri
+
+_LONGEST_URI = 200_000  # characters: it goes through the database, and into every list of artifacts
 _TELLER = ThreadPoolExecutor(1, thread_name_prefix="progress")
 _AT_ONCE = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 10.0}
 
@@ -48,15 +51,22 @@ def publish_markdown(text: str, key: str, description: str) -> None:
     _attempt(lambda: create_markdown_artifact(text, key=key, description=description), key)
 
 
-def publish_image(url: str, key: str, description: str) -> None:
-    """Show a picture; where the server does not take it, the log says so.
+def publish_image(draw: Callable[[], Picture], key: str, description: str) -> None:
+    """Show a picture; where it cannot be drawn or the server does not take it, the log says so.
+
+    The artifact holds the picture itself: a browser opens neither files of the worker nor a store.
 
     Args:
-        url: From where a browser gets it.
+        draw: Gives the picture.
         key: Lower case, digits and dashes.
         description: What it shows.
     """
-    _attempt(lambda: create_image_artifact(url, key=key, description=description), key)
+
+    def act() -> None:
+        uri = bounded_uri(draw(), _LONGEST_URI)
+        create_image_artifact(uri, key=key, description=description)
+
+    _attempt(act, key)
 
 
 class ProgressBar:

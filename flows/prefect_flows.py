@@ -22,13 +22,18 @@ from flows.build_dataset import BuildResult
 from flows.build_dataset import build_dataset as build
 from flows.forms import BuildForm, Root
 from flows.messages import explain
-from flows.prefect_artifacts import ProgressBar, publish_markdown, publish_table
+from flows.prefect_artifacts import ProgressBar, publish_image, publish_markdown, publish_table
 from flows.prefect_crashes import check_attempt, guarded, register_automations
 from flows.runners import LocalRunner, interrupts_held, result_of
 from flows.steps.context import BuildError
 from idpose_core.config import BuildConfig
 from idpose_core.download.credentials import refuse_credentials
+from idpose_core.reports.gallery import triplet_sheet
+from idpose_core.reports.pictures import Picture
+from storage.datasets import read_table
+from storage.objects import Store
 from storage.reasons import Status
+from storage.shards import Task
 
 
 class PrefectRunner(LocalRunner):
@@ -46,21 +51,32 @@ class PrefectRunner(LocalRunner):
 
         @task(
             name=f"{label}-shard",
-            task_run_name=f"{label}-{{index:05d}}",
+            task_run_name=f"{label}-{{index:05d}} {{about}}",
             cache_policy=NO_CACHE,
             persist_result=False,
             retries=1,
         )
-        def compute(index: int) -> Any:
+        def compute(index: int, about: str) -> Any:
             return result_of(self.submit(function, *calls[index]))
 
         done: Queue[PrefectFuture[Any]] = Queue()
         submitted = 0
         for finished in range(len(calls)):
             while submitted < min(len(calls), finished + 4 * self.workers):
-                compute.submit(submitted).add_done_callback(done.put)
+                about = _about(calls[submitted][-1])
+                compute.submit(submitted, about).add_done_callback(done.put)
                 submitted += 1
             yield done.get().result()
+
+
+def _about(work: Any) -> str:
+    """Whose rows a shard has, in a few words; nothing where it is no shard."""
+    if not isinstance(work, tuple) or not work or not isinstance(work[0], Task):
+        return ""
+    about = work[0].item.about
+    first = about.get("clip_id") or about.get("video_id") or work[0].row_key
+    others = f" and {len(work) - 1} more" if work[1:] else ""
+    return f"{first[:40]}{others}"
 
 
 class PrefectProgress:
@@ -115,7 +131,7 @@ def build_dataset(config: BuildForm, root: Root = None, attempt: int = 1) -> dic
     where = root or os.environ.get("IDPOSE_ROOT") or "idpose-data"
     with guarded(), PrefectRunner(config.run) as runner:
         result = build(config, where, runner, PrefectProgress())
-    _publish_artifacts(config.name, result)
+    _publish_artifacts(Store(where), config.name, result)
     return result.to_dict()
 
 
@@ -179,7 +195,7 @@ def reach_server() -> None:
         raise BuildError(f"Prefect's own server does not start: {failed[0]}")
 
 
-def _publish_artifacts(name: str, result: BuildResult) -> None:
+def _publish_artifacts(store: Store, name: str, result: BuildResult) -> None:
     statistics = result.statistics
     publish_table(
         [
@@ -216,6 +232,18 @@ def _publish_artifacts(name: str, result: BuildResult) -> None:
         key=f"{name}-dataset",
         description="The committed version",
     )
+    publish_image(
+        lambda: _triplet_sheet(store, result),
+        key=f"{name}-triplets",
+        description=f"ID, pose and target of triplets of {name}@{result.committed.version}",
+    )
+
+
+def _triplet_sheet(store: Store, result: BuildResult) -> Picture:
+    tables = {
+        name: read_table(store, result.committed.manifest, name) for name in ("crops", "triplets")
+    }
+    return triplet_sheet(store, tables, rows=4, columns=2)
 
 
 def deploy_all(file: Path = Path("prefect.yaml")) -> list[str]:

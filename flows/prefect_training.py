@@ -21,6 +21,7 @@ from flows.prefect_artifacts import publish_image, publish_markdown, publish_tab
 from flows.prefect_child import carry_out
 from flows.prefect_crashes import check_attempt
 from flows.prefect_flows import reach_server, tell_errors_once
+from idpose_core.stages.crop import decode_png
 from idpose_core.training.config import TrainingConfig
 from idpose_core.training.journal import read_metrics
 from storage.objects import Store
@@ -80,9 +81,12 @@ def _publish_artifacts(store: Store, dataset: str, found: dict[str, Any]) -> Non
             description=f"Run {run} at step {lines[-1]['step']}",
         )
     grids = [path for path in store.list(f"runs/{run}/samples") if path.endswith(".png")]
-    file = store.local_path(grids[-1]) if grids else None
-    if file is not None:
-        publish_image(file.as_uri(), key=f"{name}-samples", description=grids[-1])
+    if grids:
+        publish_image(
+            lambda: decode_png(store.read(grids[-1])),
+            key=f"{name}-samples",
+            description=grids[-1],
+        )
     publish_markdown(
         f"Run `{run}` after {found['steps']} steps: "
         + (f"published `{found['model']}`" if found["model"] else "not finished"),

@@ -57,7 +57,9 @@ class SourceConfig(Section):
         None, description="The same for the test videos, with split=source"
     )
     url_template: str | None = Field(
-        None, description="Address of a video, with {video_id} in it; youtube has its own"
+        None,
+        description="Address of a video, with {video_id} in it, and ${NAME} for a credential that "
+        "the environment has; youtube has its own",
     )
     allow_private: bool = Field(
         False, description="The template's own host may have a private or loopback address"
@@ -68,7 +70,7 @@ class SourceConfig(Section):
 class DownloadConfig(Section):
     """How videos are fetched from the network; nothing here changes what a video is.
 
-    Credentials of a proxy belong in $IDPOSE_PROXY, which comes before ``proxy``.
+    The environment's $IDPOSE_PROXY comes before ``proxy``.
     """
 
     per_hour: float | None = Field(
@@ -100,7 +102,9 @@ class DownloadConfig(Section):
         (), description="Reasons that are tried again though they are final, e.g. age_restricted"
     )
     cookies: str | None = Field(None, description="Cookie file in Netscape format")
-    proxy: str | None = Field(None, description="Address of an HTTP proxy")
+    proxy: str | None = Field(
+        None, description="Address of an HTTP proxy; ${NAME} for its password"
+    )
     js_runtime: str | None = Field(
         None,
         pattern=r"^(deno|node|bun|quickjs)(:.+)?$",  # yt-dlp leaves out others without a word
@@ -119,15 +123,17 @@ class RenderedConfig(Section):
     scenes: int = Field(3, ge=1, le=100, description="Videos of each model")
     seconds: float = Field(4.0, gt=0, le=60, description="Length of a video")
     fps: int = Field(6, ge=1, le=60, description="Frames a second")
-    width: int = Field(320, ge=64, le=1920, multiple_of=2)
-    height: int = Field(240, ge=64, le=1080, multiple_of=2)
+    width: int = Field(320, ge=64, le=1920, multiple_of=2, description="Pixels")
+    height: int = Field(240, ge=64, le=1080, multiple_of=2, description="Pixels")
     samples: int = Field(4, ge=2, le=1024, description="Light paths a pixel: noise against time")
 
 
 class DetectorConfig(Section):
     """Which detector crops the instances."""
 
-    kind: Literal["torchvision", "detectron2", "yolox", "annotations"] = "torchvision"
+    kind: Literal["torchvision", "detectron2", "yolox", "annotations"] = Field(
+        "torchvision", description="Network; annotations = the boxes of source.annotations"
+    )
     weights: str | None = Field(
         None, description="File or name of `idpose weights list`; null = by kind"
     )
@@ -248,7 +254,7 @@ class EmbedderConfig(Section):
         "reads is appended to a masked feature. null = off. Of car-view its reader of views; "
         "null = the one that is shipped",
     )
-    device: str = "cpu"
+    device: str = Field("cpu", description="cpu, cuda or cuda:N")
 
     @model_validator(mode="after")
     def _check_masks(self) -> Self:
@@ -282,8 +288,10 @@ class PoseConfig(Section):
 class TripletsConfig(Section):
     """How triplets are sampled (paper section 3.2)."""
 
-    train: int | None = Field(None, ge=1, description="null = what the pool gives, <= 100,000")
-    test: int | None = Field(None, ge=1)
+    train: int | None = Field(
+        None, ge=1, description="Of the train split; null = what the pool gives, <= 100,000"
+    )
+    test: int | None = Field(None, ge=1, description="Of the test split")
     top_k: int = Field(1, ge=1, le=100, description="1 = the nearest neighbour, as in the paper")
     min_gap_ms: int = Field(1000, ge=0, description="Between the ID picture and the target")
     window_ms: int = Field(
@@ -293,7 +301,9 @@ class TripletsConfig(Section):
         "rear; 0 = single crops, as in the paper",
     )
     mutual: bool = Field(False, description="Only mutual nearest neighbours")
-    min_similarity: float | None = Field(None, ge=-1, le=1)
+    min_similarity: float | None = Field(
+        None, ge=-1, le=1, description="Least similarity of target and pose picture"
+    )
     exclude_diagonal: bool = Field(
         False, description="Leave out rows whose two balanced poses are of one cluster"
     )
@@ -353,7 +363,9 @@ class BuildConfig(Section):
     test_share: Share = Field(0.1, description="Share of videos that the hash puts in test")
     classes: tuple[str, ...] = Field(("car",), min_length=1, description="COCO class names")
     detector: DetectorConfig = DetectorConfig()
-    decoder: Literal["pyav", "decord", "torchcodec"] = "pyav"
+    decoder: Literal["pyav", "decord", "torchcodec"] = Field(
+        "pyav", description="Library that reads the frames"
+    )
     sampling: SamplingConfig = SamplingConfig()
     clips: ClipsConfig = ClipsConfig()
     image: ImageConfig = ImageConfig()
@@ -361,7 +373,7 @@ class BuildConfig(Section):
     pose: PoseConfig = PoseConfig()
     triplets: TripletsConfig = TripletsConfig()
     run: RunConfig = RunConfig()
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="Of everything random")
 
     @model_validator(mode="after")
     def _check_classes(self) -> Self:

@@ -91,7 +91,10 @@ class Weights:
     """The lambdas of equation 7, all 1 in the paper.
 
     Attributes:
-        dis, pv, aux, gan: Of L_dis, L_pv, L_aux and L_GAN.
+        dis: Of L_dis.
+        pv: Of L_pv.
+        aux: Of L_aux.
+        gan: Of L_GAN.
         dis2: Of L2_dis within L_dis.
 
     Raises:

@@ -79,6 +79,17 @@ def jpeg_uri(picture: Picture) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(bytes(data)).decode()
 
 
+def bounded_uri(picture: Picture, most: int) -> str:
+    """An RGB picture as a ``data:`` address of at most so many characters, shrunk to fit."""
+    uri = jpeg_uri(picture)
+    while len(uri) > most:
+        height, width = picture.shape[:2]
+        size = (width * 3 // 4, height * 3 // 4)
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+        uri = jpeg_uri(picture)
+    return uri
+
+
 def png_uri(picture: Picture) -> str:
     """A picture as a ``data:`` address, without loss."""
     return "data:image/png;base64," + base64.b64encode(encode_png(picture)).decode()

@@ -114,7 +114,7 @@ class TrainingConfig(Section):
     aux_on_fakes: bool = Field(False, description="Train the identity head on fakes as well")
     one_again: bool = Field(False, description="One reconstruction of L2_dis a step, at random")
     run: RunConfig = RunConfig()
-    seed: int = Field(0, ge=0, lt=2**64)
+    seed: int = Field(0, ge=0, lt=2**64, description="Of weights, order and noise")
     _asked: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="wrap")

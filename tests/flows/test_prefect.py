@@ -23,7 +23,7 @@ def test_the_deployments_are_the_built_in_configurations() -> None:
     described = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
     builds = [entry for entry in described if entry["entrypoint"].endswith(":build_dataset")]
     deployed = {entry["name"]: entry["parameters"]["config"] for entry in builds}
-    assert deployed == {name: yaml.safe_load(text) for name, text in built_in().items()}
+    assert deployed == {name: {"base": name} for name in built_in()}
 
 
 @pytest.mark.slow
