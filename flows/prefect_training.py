@@ -21,6 +21,7 @@ from flows.prefect_artifacts import publish_image, publish_markdown, publish_tab
 from flows.prefect_child import carry_out
 from flows.prefect_crashes import check_attempt
 from flows.prefect_flows import reach_server, tell_errors_once
+from idpose_core.download.credentials import refuse_credentials
 from idpose_core.stages.crop import decode_png
 from idpose_core.training.config import TrainingConfig
 from idpose_core.training.journal import read_metrics
@@ -45,8 +46,9 @@ def train(
         attempt: Set by the automation that runs crashed flow runs again.
     """
     check_attempt(attempt)
-    where = root or os.environ.get("IDPOSE_ROOT") or "idpose-data"
     asked = config.asked() if config else {}
+    refuse_credentials({"config": asked, "root": root})
+    where = root or os.environ.get("IDPOSE_ROOT") or "idpose-data"
     with tempfile.TemporaryDirectory(prefix="idpose-training-") as folder:
         file = Path(folder) / "training.yaml"
         file.write_text(json.dumps(asked), encoding="utf-8")  # JSON is YAML
@@ -63,7 +65,9 @@ def train_from_terminal(dataset: str, config: Mapping[str, Any], root: str) -> d
     Raises:
         BuildError: There is no server.
         ChildFailedError: The training failed.
+        ConfigError: The configuration holds a credential.
     """
+    refuse_credentials({**config, "root": root})
     reach_server()
     tell_errors_once()
     found: dict[str, Any] = train(dataset, TrainingConfig.model_validate(config), root)
