@@ -1,51 +1,39 @@
 """Flow runs that died are found, and run again a bounded number of times; stopped ones go on.
 
-Each run of a deployment has a guard beside it, which says how the run ended when its process
-cannot (flows/prefect_guard.py). Where the guard died too, with the machine or its container, the
-run falls silent: it stays RUNNING for ever, and its heartbeat is missing. Automations of the server
-mark such a run, and run a crashed one again with the parameters that it had. What is on disk makes
-the second run go on where the first was, and makes it safe that the first may still be alive.
-
-Only runs with the tag ``idpose`` are marked: in prefect.yaml it comes with the setting of the
-heartbeat.
+While a flow run works, it shows the server that it lives, and a guard stands beside it, which says
+how the run ended when its process cannot (flows/prefect_guard.py). Where the guard died too, with
+the machine or its container, the run falls silent, and automations of the server find it
+(flows/prefect_automations.py). What is on disk makes the second run go on where the first was, and
+makes it safe that the first may still be alive.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.context import FlowRunContext
-from prefect.events.actions import ChangeFlowRunState, RunDeployment
-from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.events import Event
 from prefect.exceptions import Abort, TerminationSignal
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import AwaitingRetry
 
 from storage.errors import ToldError
 
 ATTEMPTS = 3
-TAG = "idpose"
-# Three heartbeats of 30 s, the least that Prefect takes. Then one that lives has time to say so,
-# for a server that was away has heard nobody: together less than three minutes.
-_SILENCE = timedelta(seconds=90)
-_LAST_CHANCE = timedelta(seconds=60)
-_HEARTBEAT = "prefect.flow-run.heartbeat"
-_SILENT = "Silent"
-_ANY_SIGN = {"prefect.flow-run.*"}
-_NAMES = "idpose: "
-# A run that goes on is not started afresh: ``new`` is left out.
-_PARAMETERS = (
-    "dict((flow_run.parameters | default({})).items() | rejectattr(0, 'equalto', 'new'),"
-    " attempt=flow_run.parameters.get('attempt', 1) + 1)"
-)
+TAG = "idpose"  # of every deployment in prefect.yaml
+SIGN_OF_LIFE = "idpose.flow-run.lives"
+_SECONDS_BETWEEN_SIGNS = 20.0
+_LONG_SILENCE = timedelta(minutes=5)
 
 
 class TooManyCrashesError(ToldError):
@@ -82,7 +70,8 @@ def guarded() -> Iterator[None]:
         start_new_session=True,  # signals to the group of the flow run are not for it
     )
     try:
-        yield
+        with _showing_life(run.id):
+            yield
     except TerminationSignal as signal:
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(run.id).state
@@ -104,86 +93,76 @@ def put_back(client: SyncPrefectClient, flow_run: UUID) -> None:
     client.set_flow_run_state(flow_run, AwaitingRetry(message="stopped in good order"))
 
 
-def register_automations() -> list[str]:
-    """Create the automations on the server, or bring them up to date. Returns their names.
+def ask_for_signs(client: SyncPrefectClient) -> None:
+    """Let the server expect signs of life of runs that have been silent for minutes.
 
-    Those of earlier versions are removed.
+    A server forgets those that fall silent while it is away: its automations wait for the next sign
+    after one that they saw. This is one.
+
+    Args:
+        client: Of the server.
     """
-    wanted = [_mark_silent_runs(), _crash_silent_runs(), _run_crashed_runs_again()]
-    with get_client(sync_client=True) as client:
-        there = {
-            found.name: found.id
-            for found in client.read_automations()
-            if found.name.startswith(_NAMES)
-        }
-        for name in there.keys() - {automation.name for automation in wanted}:
-            client.delete_automation(there[name])
-    for automation in wanted:
-        if automation.name in there:
-            automation.id = there[automation.name]
-            automation.update()
-        else:
-            automation.create()
-    return [automation.name for automation in wanted]
+    since = datetime.now(UTC) - _LONG_SILENCE
+    wanted = {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}, "tags": {"all_": [TAG]}}
+    for run in client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted)):
+        if run.deployment_id and run.state and run.state.timestamp < since:
+            resource = {"id": [_resource(run.id)]}
+            if not was_heard(client, SIGN_OF_LIFE, resource, since):
+                _show(client, run.id)
 
 
-def _mark_silent_runs() -> Automation:
-    return _on_silence(
-        f"mark runs without a heartbeat for {_SILENCE.seconds} s",
-        _HEARTBEAT,
-        _SILENCE,
-        ChangeFlowRunState(
-            state=StateType.RUNNING, name=_SILENT, message="no heartbeat: does its process live?"
-        ),
+def was_heard(
+    client: SyncPrefectClient, event: str, resource: dict[str, Any], since: datetime
+) -> bool:
+    """Whether the server knows such an event.
+
+    Args:
+        client: Of the server.
+        event: Its name.
+        resource: What it is about, as Prefect's filter has it.
+        since: When it occurred at the earliest.
+    """
+    wanted = {
+        "event": {"name": [event]},
+        "resource": resource,
+        "occurred": {"since": since.isoformat()},
+    }
+    answer = client.request("POST", "/events/filter", json={"filter": wanted, "limit": 1})
+    return bool(answer.json()["events"])
+
+
+@contextmanager
+def _showing_life(flow_run: UUID) -> Iterator[None]:
+    """Show that this process lives. No sign is under way afterwards: none follows the end."""
+    ended = threading.Event()
+
+    def show_again_and_again() -> None:
+        first = True
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            while first or not ended.wait(_SECONDS_BETWEEN_SIGNS):
+                with suppress(Exception), get_client({"timeout": 10.0}, sync_client=True) as client:
+                    _show(client, flow_run)
+                    if first:
+                        ask_for_signs(client)
+                first = False
+
+    thread = threading.Thread(target=copy_context().run, args=(show_again_and_again,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _show(client: SyncPrefectClient, flow_run: UUID) -> None:
+    sign = Event(
+        event=SIGN_OF_LIFE,
+        resource={"prefect.resource.id": _resource(flow_run)},
+        related=[{"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}],
     )
+    client.request("POST", "/events", json=[sign.model_dump(mode="json")])
 
 
-def _crash_silent_runs() -> Automation:
-    return _on_silence(
-        f"crash marked runs that stay silent for {_LAST_CHANCE.seconds} s",
-        f"prefect.flow-run.{_SILENT}",
-        _LAST_CHANCE,
-        ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: its process has died"),
-    )
-
-
-def _on_silence(name: str, after: str, within: timedelta, action: ChangeFlowRunState) -> Automation:
-    """Act on each run of ours that shows no sign of life for so long after an event of its own."""
-    return Automation(
-        name=_NAMES + name,
-        trigger=EventTrigger(
-            after={after},
-            expect=_ANY_SIGN,
-            match_related=_ours(),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=within,
-        ),
-        actions=[action],
-    )
-
-
-def _run_crashed_runs_again() -> Automation:
-    return Automation(
-        name=_NAMES + "run crashed runs again",
-        description=f"At most {ATTEMPTS} times, with the parameters that they had",
-        trigger=EventTrigger(
-            expect={"prefect.flow-run.Crashed"},
-            match_related=_ours(),
-            posture=Posture.Reactive,
-            threshold=1,
-            within=timedelta(0),
-        ),
-        actions=[RunDeployment(source="inferred", parameters=_rendered(_PARAMETERS))],
-    )
-
-
-def _ours() -> dict[str, Any]:
-    return {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"}
-
-
-def _rendered(expression: str) -> dict[str, Any]:
-    """A value that the server computes when the automation acts."""
-    template = {"__prefect_kind": "jinja", "template": f"{{{{ ({expression}) | tojson }}}}"}
-    return {"__prefect_kind": "json", "value": template}
+def _resource(flow_run: UUID) -> str:
+    return f"prefect.flow-run.{flow_run}"

@@ -23,7 +23,8 @@ from flows.build_dataset import build_dataset as build
 from flows.forms import BuildForm, Root
 from flows.messages import explain
 from flows.prefect_artifacts import ProgressBar, publish_image, publish_markdown, publish_table
-from flows.prefect_crashes import check_attempt, guarded, register_automations
+from flows.prefect_automations import register_automations
+from flows.prefect_crashes import check_attempt, guarded
 from flows.runners import LocalRunner, interrupts_held, result_of
 from flows.steps.context import BuildError
 from idpose_core.config import BuildConfig

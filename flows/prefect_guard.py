@@ -38,32 +38,21 @@ def _tell(flow_run: UUID, began: datetime) -> None:
     from prefect.client.schemas.objects import State
     from prefect.states import Cancelled, Crashed
 
-    from flows.prefect_crashes import put_back
+    from flows.prefect_crashes import put_back, was_heard
 
+    worker = {"labels": {"prefect.resource.name": [os.environ.get("PREFECT__WORKER_NAME", "")]}}
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(flow_run).state
         ended: State[None] | None = None
         if state is not None and state.is_cancelling():
             ended = Cancelled()
         elif state is not None and state.is_running():
-            goodbyes = client.request("POST", "/events/filter", json=_goodbyes(began)).json()
-            if goodbyes["events"]:
+            if was_heard(client, "prefect.worker.stopped", worker, began):
                 put_back(client, flow_run)
             else:
                 ended = Crashed(message="its process was killed")
         if ended is not None:
             client.set_flow_run_state(flow_run, ended)
-
-
-def _goodbyes(since: datetime) -> dict[str, object]:
-    """The question whether the worker of the flow run was stopped in good order."""
-    worker = {"prefect.resource.name": [os.environ.get("PREFECT__WORKER_NAME", "")]}
-    wanted = {
-        "event": {"name": ["prefect.worker.stopped"]},
-        "resource": {"labels": worker},
-        "occurred": {"since": since.isoformat()},
-    }
-    return {"filter": wanted, "limit": 1}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A flow that does nothing for a while, as a deployment of ours or of another team."""
+"""Flows that do nothing for a while: one that is guarded as ours are, one of another team."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flows.prefect_crashes import check_attempt, guarded
 
 
 @flow(name="nap")
-def nap(seconds: float, leaving: float = 0.0, busy: bool = False, attempt: int = 1) -> None:
+def nap(seconds: float = 1.0, leaving: float = 0.0, busy: bool = False, attempt: int = 1) -> None:
     """Sleep or compute, and take some time to leave.
 
     Args:
@@ -27,3 +27,13 @@ def nap(seconds: float, leaving: float = 0.0, busy: bool = False, attempt: int =
         while time.monotonic() < until:
             if not busy:
                 time.sleep(0.1)
+
+
+@flow(name="bare-nap")
+def bare_nap(seconds: float = 1.0) -> None:
+    """Sleep.
+
+    Args:
+        seconds: Of the flow run.
+    """
+    time.sleep(seconds)

@@ -55,7 +55,7 @@ def start_server(env: dict[str, str]) -> subprocess.Popen[bytes]:
     port = env["PREFECT_API_URL"].rpartition(":")[2].partition("/")[0]
     process = prefect(env, "server", "start", "--host", "127.0.0.1", "--port", port)
     try:
-        wait_for(lambda: get(env, "health") is True, 180)
+        wait_for(lambda: get(env, "health") is True, 400)
     except AssertionError:
         process.terminate()
         raise
@@ -101,5 +101,5 @@ def post(env: dict[str, str], path: str, body: dict[str, Any]) -> Any:
         json.dumps(body).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         return json.load(answer)
