@@ -182,7 +182,7 @@ def align(
         v = torch.cat([v, torch.ones_like(v[..., :1])], dim=-1)
         # A compiler may take a kernel apart into the operations that it fuses: not this one. Said
         # here, for the compiler takes seconds to import, and who only generates needs none.
-        attend = torch.compiler.disable(_attend)
+        attend = torch.compiler.disable(_attend)  # type: ignore[no-untyped-call]
         mixed: Tensor = attend(q, k, v, config.scale)
     shape = (queries.shape[0], *queries.shape[2:], 4)
     mixed = at_least_float32(mixed).reshape(shape).permute(0, 3, 1, 2)
