@@ -24,6 +24,7 @@ from flows.steps.context import BuildError
 from flows.steps.downloads import download_items, download_stage, wanted_ids
 from flows.steps.sources import fetch_source
 from idpose_core.config import ConfigError, parse_override
+from storage.copies import media_file
 from storage.datasets import latest_observation, read_manifest, read_table
 from storage.objects import Store
 from storage.reasons import Status
@@ -351,7 +352,8 @@ def test_yt_dlp_finds_what_any_site_serves(
     )
     [found], _ = fetch_source(build)
     assert found.status is Status.OK, found
-    assert Path(found.path).read_bytes() == data
+    with media_file(found.location, found.media_sha256 or "") as file:
+        assert Path(file).read_bytes() == data
     assert found.source_uri == server.url("/watch?v=abc")
 
 
