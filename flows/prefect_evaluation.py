@@ -13,6 +13,7 @@ from flows.forms import Root
 from flows.prefect_artifacts import publish_image, publish_table
 from flows.prefect_child import carry_out
 from flows.prefect_crashes import check_attempt
+from idpose_core.download.credentials import refuse_credentials
 from idpose_core.stages.crop import decode_png
 from storage.objects import Store
 
@@ -50,6 +51,7 @@ def evaluate(
         attempt: Set by the automation that runs crashed flow runs again.
     """
     check_attempt(attempt)
+    refuse_credentials({"outputs": outputs, "root": root})
     where = root or os.environ.get("IDPOSE_ROOT") or "idpose-data"
     command = [sys.executable, "-m", "flows", "evaluate", "--root", where, "--json"]
     command += [model] if model else []
