@@ -78,7 +78,7 @@ def live_claims(store: Store) -> list[Claim]:
     """The claims of the runs that are alive. One that cannot be read claims the whole root."""
     alive, now = [], time.time()
     for found in store.details(FOLDER):
-        if now - found.modified > _DEAD_SECONDS:
+        if not found.path.endswith(".json") or now - found.modified > _DEAD_SECONDS:
             continue
         try:
             told = json.loads(store.read(found.path))

@@ -16,7 +16,20 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-COMPOSE = yaml.safe_load((REPOSITORY / "docker/compose.yaml").read_text())
+FILES = [
+    yaml.safe_load((REPOSITORY / f"docker/{name}.yaml").read_text())
+    for name in ("compose", "compose.store")
+]
+
+
+def merged(first: Any, second: Any) -> Any:
+    """Two files as Compose merges them, as far as these need it."""
+    if isinstance(first, dict):
+        return first | {k: merged(first[k], v) if k in first else v for k, v in second.items()}
+    return second
+
+
+COMPOSE = merged(*FILES)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (REPOSITORY / "docker/Dockerfile").read_text()
 
@@ -30,7 +43,10 @@ def instructions() -> list[tuple[str, str]]:
 
 def copied() -> list[str]:
     return [
-        source for name, rest in instructions() if name == "COPY" for source in rest.split()[:-1]
+        source
+        for name, rest in instructions()
+        if name == "COPY" and not rest.startswith("--from=")
+        for source in rest.split()[:-1]
     ]
 
 
@@ -89,9 +105,9 @@ def test_the_image_has_only_the_headless_opencv() -> None:
     run = next(rest for name, rest in instructions() if name == "RUN")
     commands = [shlex.split(command) for command in run.split("&&")]
     verbs = [command[1] for command in commands if command[0] == "pip"]
-    assert verbs == ["install", "install", "uninstall", "install"]
-    assert "opencv-python" in commands[-2]
-    assert {"opencv-python-headless", "--no-deps", "--force-reinstall"} <= set(commands[-1])
+    assert verbs == ["install", "install", "uninstall", "install", "install"]
+    assert "opencv-python" in commands[-3]
+    assert {"opencv-python-headless", "--no-deps", "--force-reinstall"} <= set(commands[-2])
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -116,13 +132,54 @@ def test_a_service_runs_for_good_and_is_watched_or_ends(service: str) -> None:
 
 def test_one_service_builds_the_image_that_all_others_use() -> None:
     ours = {name for name, described in SERVICES.items() if described["image"] == "idpose"}
-    assert ours == {"server", "deploy", "worker"}
-    (built,) = [described["build"] for described in SERVICES.values() if "build" in described]
-    context = REPOSITORY / "docker" / built["context"]
-    assert (context / built["dockerfile"]).samefile(REPOSITORY / "docker/Dockerfile")
+    assert ours == {"server", "deploy", "worker", "tensorboard", "store-folder", "bucket"}
+    built = {d["image"]: d["build"] for d in SERVICES.values() if "build" in d}
+    assert set(built) == {"idpose", "idpose:cuda"} and "args" not in built["idpose"]
     arguments = dict(rest.split("=", 1) for name, rest in instructions() if name == "ARG")
-    for name, value in built["args"].items():
-        assert value == f"${{{name}-{arguments[name]}}}"
+    stages = {rest.split()[-1] for name, rest in instructions() if name == "FROM"}
+    for one in built.values():
+        context = REPOSITORY / "docker" / one["context"]
+        assert (context / one["dockerfile"]).samefile(REPOSITORY / "docker/Dockerfile")
+        assert set(one.get("args", {})) <= set(arguments)
+    assert {arguments["VARIANT"], built["idpose:cuda"]["args"]["VARIANT"]} <= stages
+
+
+def test_every_image_is_pinned() -> None:
+    images = {d["image"] for d in SERVICES.values() if not d["image"].startswith("idpose")}
+    images |= {rest.split()[0] for name, rest in instructions() if name == "FROM"}
+    for image in images - {"cpu", "${VARIANT}"}:
+        assert re.search(r":.*\d+[.-]\d+", image), image
+    clone = next(rest for _, rest in instructions() if "facebookresearch/detectron2" in rest)
+    assert re.search(r"detectron2@[0-9a-f]{40}", clone)
+
+
+def test_a_stopped_worker_has_more_time_than_its_training() -> None:
+    from flows import prefect_child
+
+    for name in ("worker", "worker-gpu"):
+        grace = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
+        assert grace >= prefect_child._GRACE_SECONDS + 30
+
+
+def test_the_image_has_the_javascript_runtime_that_is_pinned_for_yt_dlp() -> None:
+    text = (REPOSITORY / "docker/deno.txt").read_text()
+    assert re.search(r"^deno==[\d.]+ ", text, re.MULTILINE)
+    assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}", text)) == 2
+    runs = " ".join(rest for name, rest in instructions() if name == "RUN")
+    assert "--require-hashes --requirement deno.txt" in runs
+
+
+def test_no_service_runs_as_root() -> None:
+    for name, described in SERVICES.items():
+        if not described["image"].startswith(("idpose", "postgres")):  # which changes its user
+            assert described["user"] == "1000:1000", name
+
+
+@pytest.mark.parametrize("files", [FILES[:1], [COMPOSE]])
+def test_every_dependency_is_a_service(files: list[dict[str, Any]]) -> None:
+    services = files[0]["services"]
+    for described in services.values():
+        assert set(described.get("depends_on", {})) <= set(services)
 
 
 def test_no_secret_is_written_down() -> None:
@@ -141,7 +198,7 @@ def test_no_secret_is_written_down() -> None:
 
 def test_ports_are_open_to_this_host_only() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert ports == ["127.0.0.1:4200:4200"]
+    assert ports == ["127.0.0.1:4200:4200", "127.0.0.1:6006:6006"]
 
 
 def test_the_prefect_settings_exist() -> None:
@@ -185,6 +242,8 @@ def prefect_commands() -> list[list[str]]:
     called = []
     for service in SERVICES.values():
         words = [*service.get("entrypoint", []), *service.get("command", [])]
+        if words[:1] not in (["sh"], ["prefect"], ["tensorboard"]):
+            continue  # of the image, or of the store's
         if words[:1] == ["sh"]:
             calls = re.split(r"\|\||\n", words[-1])
             called += [shlex.split(call.split(">")[0]) for call in calls if call.strip()]
@@ -197,8 +256,10 @@ def test_every_command_exists_with_its_options(tmp_path: Path) -> None:
     commands = prefect_commands()
     assert ["idpose", "deploy"] in commands
     for program, *words in commands:
-        module = {"prefect": "prefect", "idpose": "flows.cli"}[program]
-        depth = 1 if program == "idpose" else 2
+        module = {
+            "prefect": "prefect", "idpose": "flows.cli", "tensorboard": "tensorboard.main",
+        }[program]  # fmt: skip
+        depth = {"idpose": 1, "prefect": 2, "tensorboard": 0}[program]
         start = "from flows.cli import main; main()" if program == "idpose" else None
         call = [sys.executable, *(["-c", start] if start else ["-m", module])]
         helped = subprocess.run(
@@ -238,8 +299,3 @@ def test_the_health_probes_ask_where_the_service_listens(service: str) -> None:
         assert "--with-healthcheck" in SERVICES[service]["command"]
     if test and test[1] == "python":
         compile(test[-1], service, "exec")
-
-
-def test_the_gpu_file_adds_to_a_service_that_exists() -> None:
-    added = yaml.safe_load((REPOSITORY / "docker/compose.gpu.yaml").read_text())
-    assert set(added["services"]) <= set(SERVICES)
