@@ -15,8 +15,8 @@ import time
 from datetime import UTC, datetime
 from uuid import UUID
 
-_SECONDS_FOR_THE_WORKER = 10.0  # one that lives tells itself how its process ended
-_TRIALS = 60  # of a server that may be away
+_SECONDS_FOR_THE_WORKER = 20.0  # one that lives tells how its process ended, one that ends says so
+_TRIALS = 30  # of a server that may be away
 
 
 def main() -> None:
