@@ -18,13 +18,13 @@ from flows.configs import built_in
 from flows.forms import BuildForm, TrainingForm
 from idpose_core.config import load_config
 from idpose_core.download.credentials import refuse_credentials
-from idpose_core.settings import ConfigError
+from idpose_core.settings import ConfigError, over
 from idpose_core.training.config import TrainingConfig, resolve
 from storage.datasets import read_manifest, read_table
 from storage.objects import Store
 from tests.download.server import Behaviour, LocalServer, answer, video
 from tests.flows.network import invented, write_table
-from tests.flows.prefect_server import REPOSITORY, get, post, run, serving, wait_for
+from tests.flows.prefect_server import REPOSITORY, get, post, run, server_alone, serving, wait_for
 from tests.worlds.box_cars import write_box_car_videos
 
 BUILD = "flows/prefect_flows.py:build_dataset"
@@ -212,3 +212,26 @@ def test_a_credential_is_used_and_kept_nowhere(
     everything = files(root) + files(tmp_path / "prefect")
     assert b"${VIDEO_TOKEN}" in everything and b"guarded-triplets" in everything
     assert SECRET.encode() not in everything
+
+
+@pytest.mark.slow
+def test_a_server_takes_what_its_forms_post(tmp_path: Path) -> None:
+    with server_alone(tmp_path) as (env, _):
+        deployed = run(env, "--no-prompt", "deploy", "--all")
+        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+
+        def submitted(deployment: str, changes: dict[str, Any]) -> Any:
+            """The configuration of a flow run whose form a person has opened and changed."""
+            found = get(env, f"deployments/name/{deployment}")
+            schema, values = found["parameter_openapi_schema"], found["parameters"]
+            body = {"parameters": posted(schema, schema, over(values, changes))}
+            made = post(env, f"deployments/{found['id']}/create_flow_run", body)
+            return get(env, f"flow_runs/{made['id']}")["parameters"]["config"]
+
+        for name, text in built_in().items():
+            config = submitted(f"build-dataset/{name}", {})
+            assert TypeAdapter(BuildForm).validate_python(config) == load_config(text), name
+        config = submitted("train/gpu", {"config": {"training": {"preset": "small"}}})
+    made = TypeAdapter(TrainingForm).validate_python(config)
+    alone = resolve({"training": {"preset": "small"}})
+    assert resolve(made.asked()).model_dump() == alone.model_dump()
