@@ -171,12 +171,17 @@ def demo(root: RootOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def doctor(root: RootOption = None, as_json: JsonOption = False) -> None:
-    """Check this machine: packages, decoders, detectors, weights, disk, Prefect."""
+def doctor(
+    config: Annotated[str | None, typer.Argument(help="A build whose weights are needed")] = None,
+    overrides: SetOption = None,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check this machine: packages, decoders, detectors, weights, compiler, root, disk, Prefect."""
     from flows.doctor import check_machine
 
     with failures():
-        checks = check_machine(find_root(root))
+        checks = check_machine(find_root(root), _parse(config, overrides) if config else None)
     table = Table("", "check", "found", "remedy", box=None)
     marks = {
         "ok": Text("ok", "green"), "missing": Text("--", "yellow"), "broken": Text("!!", "red"),
