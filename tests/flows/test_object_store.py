@@ -73,6 +73,7 @@ def site(videos: Path, tmp_path: Path) -> Iterator[dict[str, Any]]:
             "test_share=0.4",
             "embedder.kind=grey-pixels",
             "pose.clusters=3",
+            "image.size=36",
             *QUICK,
         ]
         yield dict(map(parse_override, words))
@@ -111,41 +112,49 @@ def train(root: str | Path, steps: int) -> Any:
     return train_dataset(str(root), "box-cars", None, overrides, say=lambda line: None)
 
 
-def test_from_the_network_to_a_model_and_back_to_nothing(
+def test_a_build_from_the_network_and_a_training_that_goes_on(
     site: dict[str, Any],
     proxy: FaultyProxy,
     s3_root: str,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    local = tmp_path / "local"
-    here, there = build(site, local), build(site, s3_root)
+    here, there = build(site, tmp_path / "local"), build(site, s3_root)
     assert (there["version"], there["content_digest"]) == (here["version"], here["content_digest"])
     assert there["counts"] == here["counts"] and here["counts"]["triplets"] > 20
-    assert objects(s3_root) == objects(local)
-    store = Store(s3_root)
-    check_dataset(store, "box-cars")
+    assert objects(s3_root) == objects(tmp_path / "local")
     assert build(site, s3_root)["shards"]["computed"] == 0
-    assert summary(store, "box-cars")["problems"] == []
-    assert "<html" in page(store, "box-cars")
-    for root, name in ((local, "a"), (s3_root, "b")):
-        export_dataset(Store(root), "box-cars", Store(tmp_path / name), pictures=True)
-    assert objects_of(tmp_path / "a") == objects_of(tmp_path / "b")
 
-    for root in (local, s3_root):
-        assert train(root, 3).resumed_from is None
+    assert train(s3_root, 3).resumed_from == 0
     before = len(proxy.asked)
-    models = [train(root, 6) for root in (local, s3_root)]
-    assert models[0].resumed_from == models[1].resumed_from == 3
-    assert models[0].model == models[1].model
+    assert train(s3_root, 6).resumed_from == 3
     shards = [a for a in proxy.asked[before:] if a.method == "GET" and "/shards/" in a.path]
     assert shards == []  # the pictures are here since the first time
-    [name] = names(store)
-    promote(store, name, versions(store, name)[0])
 
     check_no_credentials(s3_root, tmp_path / "cache")
     told = capfd.readouterr()
     assert not planted_in((told.out + told.err).encode())
+
+
+@pytest.mark.faults
+def test_what_follows_a_build(
+    site: dict[str, Any], proxy: FaultyProxy, s3_root: str, tmp_path: Path
+) -> None:
+    local, store = tmp_path / "local", Store(s3_root)
+    here, trained = build(site, local), []
+    build(site, s3_root)
+    check_dataset(store, "box-cars")
+    assert summary(store, "box-cars")["problems"] == []
+    assert "<html" in page(store, "box-cars")
+    for root, name in ((local, "a"), (s3_root, "b")):
+        export_dataset(Store(root), "box-cars", Store(tmp_path / name), pictures=True)
+        train(root, 3)
+        trained.append(train(root, 6).model)
+    assert objects_of(tmp_path / "a") == objects_of(tmp_path / "b")
+    assert trained[0].version == trained[1].version
+    assert trained[0].info["weights"] == trained[1].info["weights"]
+    [name] = names(store)
+    promote(store, name, trained[1].version)
 
     videos = read_table(store, read_manifest(store, "box-cars"), "videos", split="train")
     gone = videos.to_pylist()[0]
