@@ -24,7 +24,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from storage.digests import canonical, digest, sha256
-from storage.errors import ToldError
+from storage.errors import StoreError, ToldError
 from storage.objects import Store
 
 FORMAT = 1
@@ -225,7 +225,7 @@ class Checkpoints:
         wanted = set(steps[-self._keep :])
         scored = [(s, step) for step in steps if (s := self._score(step)) is not None]
         wanted |= {step for _, step in sorted(scored)[:1]}
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StoreError):
             for step in steps:
                 if step not in wanted:
                     self._store.delete(self._document(step))
