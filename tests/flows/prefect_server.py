@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,5 +102,16 @@ def post(env: dict[str, str], path: str, body: dict[str, Any]) -> Any:
         json.dumps(body).encode(),
         {"Content-Type": "application/json"},
     )
+    for patience in (5, 20, 60):
+        try:
+            return _answer(request)
+        except urllib.error.HTTPError as error:
+            if error.code != 503:  # its database is busy
+                raise
+            time.sleep(patience)
+    return _answer(request)
+
+
+def _answer(request: urllib.request.Request) -> Any:
     with urllib.request.urlopen(request, timeout=120) as answer:
         return json.load(answer)
