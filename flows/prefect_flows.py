@@ -71,13 +71,16 @@ class PrefectRunner(LocalRunner):
 
 
 def _about(work: Any) -> str:
-    """Whose rows a shard has, in a few words; nothing where it is no shard."""
-    if not isinstance(work, tuple) or not work or not isinstance(work[0], Task):
-        return ""
-    about = work[0].item.about
-    first = about.get("clip_id") or about.get("video_id") or work[0].row_key
-    others = f" and {len(work) - 1} more" if work[1:] else ""
-    return f"{first[:40]}{others}"
+    """Whose rows a shard has, or what else is worked on, in a few words."""
+    match work:
+        case (Task() as first, *others):
+            about = first.item.about
+            name = about.get("clip_id") or about.get("video_id") or first.row_key
+            return name[:40] + (f" and {len(others)} more" if others else "")
+        case str():
+            return work[:40]
+        case _:
+            return str(getattr(work, "name", ""))
 
 
 class PrefectProgress:
