@@ -60,6 +60,12 @@ def process_of(flow_run: str) -> psutil.Process:
     raise AssertionError(f"no process of {flow_run}")
 
 
+def run_again(env: dict[str, str]) -> list[dict[str, Any]]:
+    """The runs of which another one crashed."""
+    found: list[dict[str, Any]] = post(env, "flow_runs/filter", {})
+    return [one for one in found if one["parameters"].get("attempt", 1) > 1]
+
+
 def names(env: dict[str, str], event: str) -> set[str]:
     """The resources of all events of a name."""
     body = {"filter": {"event": {"name": [event]}}, "limit": 50}
@@ -154,8 +160,7 @@ def test_a_training_goes_on_after_an_orderly_stop_of_its_worker(tmp_path: Path) 
         wait_for(lambda: state(env, flow_run) in FINAL, 400)
         ended = get(env, f"flow_runs/{flow_run}")
         assert ended["state_type"] == "COMPLETED" and ended["run_count"] == 2
-        assert ended["parameters"]["attempt"] == 1
-        assert len(post(env, "flow_runs/filter", {})) == 1
+        assert not run_again(env)
 
 
 @pytest.mark.faults
@@ -197,7 +202,7 @@ def test_a_server_that_is_away_for_minutes_ends_no_training(tmp_path: Path) -> N
         done = run(env, "flow-run", "cancel", flow_run)
         assert done.returncode == 0, done.stderr
         wait_for(lambda: state(env, flow_run) == "CANCELLED", 120)
-        assert len(post(env, "flow_runs/filter", {})) == 1
+        assert not run_again(env)
 
 
 @pytest.mark.faults
