@@ -8,7 +8,8 @@ import typer
 
 from flows.messages import visible
 from flows.options import JsonOption, RootOption, console, failures, find_root, print_json
-from storage import datasets
+from storage import versions
+from storage.datasets import read_manifest
 from storage.objects import Store
 
 datasets_app = typer.Typer(no_args_is_help=True, help="Dataset versions, and the latest one.")
@@ -20,21 +21,21 @@ def datasets_list(root: RootOption = None, as_json: JsonOption = False) -> None:
     with failures():
         store = Store(find_root(root))
         found = [
-            datasets.read_manifest(store, f"{name}@{version}")
-            for name in datasets.names(store)
-            for version in datasets.versions(store, name)
+            read_manifest(store, f"{name}@{version}")
+            for name in versions.names(store)
+            for version in versions.versions(store, name)
         ]
-        latest = {name: datasets.latest_version(store, name) for name in datasets.names(store)}
+        latest = {name: versions.latest_version(store, name) for name in versions.names(store)}
     for manifest in sorted(found, key=lambda one: (one["name"], one["created_at"])):
         mark = "*" if latest[manifest["name"]] == manifest["version"] else " "
-        videos, triplets = datasets.sizes(manifest["statistics"])
+        videos, triplets = versions.sizes(manifest["statistics"])
         console.print(
             f"{mark} {manifest['name']}@{manifest['version']}  {videos} videos, {triplets} "
             f"triplets  {manifest['created_at']}"
         )
     if as_json:
-        versions = [{key: one[key] for key in ("name", "version", "created_at")} for one in found]
-        print_json({"versions": versions, "latest": latest})
+        listed = [{key: one[key] for key in ("name", "version", "created_at")} for one in found]
+        print_json({"versions": listed, "latest": latest})
 
 
 @datasets_app.command("rollback")
@@ -48,5 +49,5 @@ def datasets_rollback(
 ) -> None:
     """Let an earlier version be the latest again; nothing is deleted."""
     with failures():
-        found = datasets.rollback(Store(find_root(root)), name, version, reason)
+        found = versions.rollback(Store(find_root(root)), name, version, reason)
         console.print(visible(f"{name}@{found} is the latest again"))

@@ -30,17 +30,11 @@ from idpose_core.settings import ConfigError, Section
 from idpose_core.training.config import TrainingConfig, resolve
 from idpose_core.training.published import champion, promote, promotions, read_model, rounds
 from storage import logs
-from storage.datasets import (
-    DatasetError,
-    content_columns,
-    read_manifest,
-    read_table,
-    versions,
-    without_space,
-)
+from storage.datasets import DatasetError, content_columns, read_manifest, read_table
 from storage.digests import content_digest, digest
 from storage.errors import ToldError
 from storage.objects import Store
+from storage.versions import versions, without_space
 
 Say = Callable[[str], None]
 

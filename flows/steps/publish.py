@@ -21,7 +21,8 @@ from idpose_core.assembly.tables import clips_table, crops_table, triplets_table
 from idpose_core.pose.triplets import BalanceRule
 from idpose_core.reports.gallery import dataset_page
 from idpose_core.reports.sampling import sampling_lines
-from storage.datasets import Committed, Draft, check_size, commit
+from storage.datasets import Committed, Draft, commit
+from storage.versions import check_size
 
 _LIBRARIES = ("torch", "numpy", "av", "opencv-python-headless", "faiss-cpu", "scipy", "pyarrow")
 
@@ -92,7 +93,7 @@ def publish(
         return {"README.md": card.encode(), "report.html": page.encode()}
 
     if not config.run.allow_smaller:
-        check_size(build.store, draft)
+        check_size(build.store, draft.name, draft.config, statistics)
     committed = commit(build.store, replace(draft, documents=documents))
     of_train = statistics["sampling"].get(TRAIN)
     if of_train is not None and of_train["few"]:

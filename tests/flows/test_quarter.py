@@ -13,8 +13,9 @@ from flows.progress import TerminalProgress
 from flows.retrain import LocalSteps, RetrainConfig, Retrained, retrain
 from flows.runners import Runner
 from idpose_core.config import BuildConfig
-from storage.datasets import DatasetError, latest_version
+from storage.datasets import DatasetError
 from storage.objects import Store
+from storage.versions import latest_version
 from tests.flows.builds import InThisProcess
 from tests.flows.quarter import (
     BAD,
