@@ -2,7 +2,7 @@
 
 Prefect's own heartbeat is not used: its last one may arrive after the end of a run, and the server
 would wait for the next. Our sign of life (flows/prefect_crashes.py) is sent by our flows alone, and
-none is under way when a run ends.
+the last one is said to be the last.
 
 A server that was away has heard nobody. So a run that is silent is only named so at first, and has
 a minute to show that it lives.
@@ -20,7 +20,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState, RunDeployment, SendNotification
 from prefect.events.schemas.automations import EventTrigger, Posture
 
-from flows.prefect_crashes import ATTEMPTS, SIGN_OF_LIFE, TAG, ask_for_signs
+from flows.prefect_crashes import ATTEMPTS, REST, SIGN_OF_LIFE, TAG, ask_for_signs
 
 # Four signs are missing, then three more: a dead run is crashed 150 s after its last sign.
 _SILENCE = timedelta(seconds=80)
@@ -92,7 +92,7 @@ def _on_silence(name: str, after: str, within: timedelta, action: ChangeFlowRunS
         name=_NAMES + name,
         trigger=EventTrigger(
             after={after},
-            expect={SIGN_OF_LIFE, "prefect.flow-run.*"},
+            expect={SIGN_OF_LIFE, REST, "prefect.flow-run.*"},
             match_related=_ours(),
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,

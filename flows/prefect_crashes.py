@@ -32,6 +32,7 @@ from storage.errors import ToldError
 ATTEMPTS = 3
 TAG = "idpose"  # of every deployment in prefect.yaml
 SIGN_OF_LIFE = "idpose.flow-run.lives"
+REST = "idpose.flow-run.rests"
 _SECONDS_BETWEEN_SIGNS = 20.0
 _LONG_SILENCE = timedelta(minutes=5)
 
@@ -133,15 +134,21 @@ def was_heard(
 
 @contextmanager
 def _showing_life(flow_run: UUID) -> Iterator[None]:
-    """Show that this process lives. No sign is under way afterwards: none follows the end."""
+    """Show that this process lives, and in the end that there is no more to come.
+
+    The server handles two events at a time: the state that ends a run may overtake the last sign.
+    What is said to follow that sign cannot.
+    """
     ended = threading.Event()
+    last: UUID | None = None
 
     def show_again_and_again() -> None:
+        nonlocal last
         first = True
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
             while first or not ended.wait(_SECONDS_BETWEEN_SIGNS):
-                with suppress(Exception), get_client({"timeout": 10.0}, sync_client=True) as client:
-                    _show(client, flow_run)
+                with suppress(Exception), get_client({"timeout": 30.0}, sync_client=True) as client:
+                    last = _show(client, flow_run)
                     if first:
                         ask_for_signs(client)
                 first = False
@@ -153,15 +160,22 @@ def _showing_life(flow_run: UUID) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+        if last is not None:
+            with suppress(Exception), get_client(sync_client=True) as client:
+                _show(client, flow_run, REST, follows=last)
 
 
-def _show(client: SyncPrefectClient, flow_run: UUID) -> None:
+def _show(
+    client: SyncPrefectClient, flow_run: UUID, what: str = SIGN_OF_LIFE, follows: UUID | None = None
+) -> UUID:
     sign = Event(
-        event=SIGN_OF_LIFE,
+        event=what,
         resource={"prefect.resource.id": _resource(flow_run)},
         related=[{"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}],
+        follows=follows,
     )
     client.request("POST", "/events", json=[sign.model_dump(mode="json")])
+    return sign.id
 
 
 def _resource(flow_run: UUID) -> str:
