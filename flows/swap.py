@@ -52,6 +52,8 @@ def open_swapper(root: str, model: str, *, device: str = "cpu", detect: bool = T
 
 def _dataset_config(store: Store, subject: Subject) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """The configuration of the model's dataset, and what to say where it is not here."""
+    if subject.dataset_config is not None:
+        return subject.dataset_config, ()
     name, version = subject.dataset
     try:
         config: Mapping[str, Any] = read_manifest(store, f"{name}@{version}")["config"]

@@ -34,6 +34,7 @@ class Subject:
         dataset: Name and version of the data that it was trained on.
         steps: Of its training; None where the model does not say.
         folder: Where its evaluations are kept, below the root.
+        dataset_config: Of the build of that data; None where the model does not say.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Subject:
     dataset: tuple[str, str]
     steps: int | None
     folder: str
+    dataset_config: Mapping[str, Any] | None = None
 
     @property
     def size(self) -> int:
@@ -159,6 +161,7 @@ def _published(store: Store, model: Model, device: torch.device | str) -> Subjec
         (model.info["dataset"]["name"], model.info["dataset"]["version"]),
         config.get("steps"),
         f"runs/{run}/evaluation" if run else f"models/{model.name}/{model.version}/evaluation",
+        model.info["dataset"].get("config"),
     )
 
 

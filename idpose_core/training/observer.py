@@ -149,6 +149,7 @@ class Observer:
             code_version=code_version(),
             trained_on=trainer.machine(),
             licences=source_licences(read_table(self._store, manifest, "videos")),
+            dataset_config=manifest["config"],
         )
         if champion(self._store, run.model_name) is None:
             promote(self._store, run.model_name, model.version, "the first of its name")

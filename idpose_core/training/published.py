@@ -39,7 +39,7 @@ class Model:
 
     Attributes:
         name, version: ``name@version`` names it everywhere.
-        info: ``model.json``: name, version, config, dataset {name, version}, metrics,
+        info: ``model.json``: name, version, config, dataset {name, version, config}, metrics,
             code_version, trained_on, licences, weights {path, bytes, sha256}, created_at.
     """
 
@@ -68,6 +68,7 @@ def publish_model(
     code_version: str,
     trained_on: Mapping[str, str],
     licences: Mapping[str, int],
+    dataset_config: Mapping[str, Any] | None = None,
 ) -> Model:
     """Publish weights, unless they are published already.
 
@@ -81,6 +82,8 @@ def publish_model(
         code_version: Version of idpose.
         trained_on: Device, precision and version of torch of the last step.
         licences: See :func:`storage.datasets.source_licences`.
+        dataset_config: Of the dataset's build, so that a model that was moved knows how its
+            pictures were cut.
 
     Returns:
         The version as it was published first: its metrics are not these if it existed.
@@ -103,7 +106,7 @@ def publish_model(
         "version": version,
         "config": config,
         "config_digest": digest(config),
-        "dataset": {"name": dataset[0], "version": dataset[1]},
+        "dataset": {"name": dataset[0], "version": dataset[1], "config": dataset_config},
         "metrics": metrics,
         "code_version": code_version,
         "trained_on": trained_on,

@@ -37,6 +37,7 @@ def publish(store: Store, value: float = 1.0, **changes: Any) -> Model:
         "metrics": {"l1": 0.1},
         "code_version": "0.1.0",
         "trained_on": {"device": "cpu"},
+        "dataset_config": {"classes": ["car"]},
         "licences": {"CC-BY-4.0": 4},
     }
     return publish_model(store, "cars-64", weights(value), **{**arguments, **changes})
@@ -54,7 +55,9 @@ def test_what_is_published_can_be_read(store: Store) -> None:
         f"models/cars-64/{model.version}/model.safetensors",
     ]
     found = read_model(store, f"cars-64@{model.version}")
-    assert found.info["dataset"] == {"name": "cars", "version": "0123456789ab"}
+    assert found.info["dataset"] == {
+        "name": "cars", "version": "0123456789ab", "config": {"classes": ["car"]},
+    }  # fmt: skip
     assert found.info["metrics"] == {"l1": 0.1}
     assert found.info["licences"] == {"CC-BY-4.0": 4}
     assert found.info["weights"]["path"] == f"models/cars-64/{model.version}/model.safetensors"
