@@ -63,8 +63,8 @@ def start_server(env: dict[str, str]) -> subprocess.Popen[bytes]:
     return process
 
 
-def start_worker(env: dict[str, str]) -> subprocess.Popen[bytes]:
-    return prefect(env, "worker", "start", "--pool", "idpose")
+def start_worker(env: dict[str, str], *options: str) -> subprocess.Popen[bytes]:
+    return prefect(env, "worker", "start", "--pool", "idpose", *options)
 
 
 def prefect(env: dict[str, str], *words: str) -> subprocess.Popen[bytes]:
