@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -79,7 +80,7 @@ class Draft:
     made_of: Collection[str] = ()
     documents: Callable[[Mapping[str, pa.Table]], Mapping[str, bytes]] = _no_documents
 
-    @property
+    @cached_property
     def content_digest(self) -> str:
         """Digest of the rows that carry the dataset; failures stay out."""
         good = {name: _good_rows(name, table) for name, table in self.tables.items()}

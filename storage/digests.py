@@ -27,9 +27,7 @@ def canonical(value: Any) -> bytes:
         ValueError: A float is not finite.
         TypeError: A value of another type.
     """
-    return json.dumps(
-        _plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode("utf-8", "surrogatepass")
+    return _text(_plain(value))
 
 
 def digest(value: Any) -> str:
@@ -63,7 +61,7 @@ def content_digest(tables: Mapping[str, pa.Table], columns: Mapping[str, Sequenc
     total = hashlib.blake2b(digest_size=16)
     for name in sorted(tables):
         chosen = tables[name].select(list(columns[name]))
-        rows = sorted(canonical(row) for row in chosen.to_pylist())
+        rows = sorted(map(_text, chosen.to_pylist()))  # plain already, but for bytes
         total.update(canonical({"table": name, "columns": list(columns[name]), "rows": len(rows)}))
         for row in rows:
             total.update(len(row).to_bytes(8, "little"))
@@ -71,8 +69,12 @@ def content_digest(tables: Mapping[str, pa.Table], columns: Mapping[str, Sequenc
     return total.hexdigest()
 
 
+def _text(value: Any) -> bytes:
+    return _ENCODER.encode(value).encode("utf-8", "surrogatepass")
+
+
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -86,3 +88,8 @@ def _plain(value: Any) -> Any:
         items = sorted(value) if isinstance(value, frozenset | set) else value
         return [_plain(item) for item in items]
     raise TypeError(f"no canonical form for {type(value).__name__}")
+
+
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
+)

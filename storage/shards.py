@@ -41,6 +41,7 @@ _OUTCOME = pa.schema(
     ]
 )
 ORIGIN = pa.field("origin", pa.string())
+_MOST_SHARDS = 4000  # of one plan: every later build opens each of them
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)
 
@@ -181,7 +182,8 @@ def plan_stage(
         store: Where the shards are.
         stage: The stage, with its settings.
         items: What is wanted.
-        shard_rows: Input rows a shard, unless the stage's own number serves.
+        shard_rows: Input rows a shard; by default the stage's own number, or as many more as keep
+            the shards of a large plan to a few thousand.
         repair: Remove shards that turn out to be damaged; False only looks.
         again: Which results are computed anew; by default those that are worth another try.
     """
@@ -191,7 +193,7 @@ def plan_stage(
     wanted = [key for key in keys if key not in forgotten]
     known, damaged = find_outcomes(store, stage.name, wanted, repair=repair)
     known |= {key: Outcome(key, 1, Status.FORGOTTEN, None, False, "", 0, 0) for key in forgotten}
-    size = shard_rows or stage.shard_rows
+    size = shard_rows or max(stage.shard_rows, -(-len(items) // _MOST_SHARDS))
     chunks = []
     for start in range(0, len(items), size):
         chunk = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -73,6 +72,13 @@ def publish(
         return {**dataset_statistics(tables, sizes, balance), **of_sampling}
 
     statistics = measure(tables)
+
+    def documents(tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
+        statistics = measure(tables)
+        card = dataset_card(config.name, draft.version, statistics, config.identity())
+        page = dataset_page(build.store, f"{config.name} {draft.version}", tables, statistics)
+        return {"README.md": card.encode(), "report.html": page.encode()}
+
     draft = Draft(
         name=config.name,
         config=config.identity(),
@@ -84,17 +90,12 @@ def publish(
         environment=_environment(),
         lineage={"weights": build.weights, "pose_space": space_id, **build.lineage},
         made_of=build.made_of,
+        documents=documents,
     )
-
-    def documents(tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
-        statistics = measure(tables)
-        card = dataset_card(config.name, draft.version, statistics, config.identity())
-        page = dataset_page(build.store, f"{config.name} {draft.version}", tables, statistics)
-        return {"README.md": card.encode(), "report.html": page.encode()}
 
     if not config.run.allow_smaller:
         check_size(build.store, draft.name, draft.config, statistics)
-    committed = commit(build.store, replace(draft, documents=documents))
+    committed = commit(build.store, draft)
     of_train = statistics["sampling"].get(TRAIN)
     if of_train is not None and of_train["few"]:
         for line in sampling_lines(TRAIN, of_train):

@@ -111,6 +111,7 @@ def context(root: Path, ids: Path, template: str, per_hour: float) -> Context:
             "download.pause_seconds": 0.1,
             "download.tries": 2,
             "run.workers": 2,
+            "run.shard_rows": 16,
         },
     )
     return Context(config, Store(root), LocalRunner(config.run), TerminalProgress())

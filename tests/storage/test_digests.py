@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.digests import canonical, content_digest, digest, file_sha256, sha256
+from storage.digests import _text, canonical, content_digest, digest, file_sha256, sha256
 
 VALUES = st.recursive(
     st.none()
@@ -44,6 +44,11 @@ def test_dictionary_order_does_not_enter(value: object) -> None:
         return [reverse(x) for x in v] if isinstance(v, list) else v
 
     assert canonical(value) == canonical(reverse(value))
+
+
+@given(st.dictionaries(st.text(), VALUES | st.binary(max_size=4), max_size=3))
+def test_a_row_of_a_table_has_the_canonical_text(row: dict[str, object]) -> None:
+    assert _text(row) == canonical(row)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
