@@ -32,7 +32,12 @@ def canonical(value: Any) -> bytes:
 
 def digest(value: Any) -> str:
     """128-bit BLAKE2b of the canonical text, as 32 hexadecimal characters."""
-    return hashlib.blake2b(canonical(value), digest_size=16).hexdigest()
+    return digest_of(canonical(value))
+
+
+def digest_of(text: bytes) -> str:
+    """``digest`` of a value whose canonical text is this."""
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 def sha256(data: bytes) -> str:

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from storage.digests import digest, sha256
+from storage.digests import canonical, digest, digest_of, sha256
 from storage.errors import DamageError, StoreError
 from storage.objects import Store
 from storage.parquet import from_parquet, to_parquet
@@ -102,8 +102,16 @@ class RowStage(ABC):
 
     def key(self, row: Mapping[str, Any]) -> str:
         """The name of this row's result."""
+        [key] = self.keys([row])
+        return key
+
+    def keys(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+        """The names of the rows' results; what is equal in all of them is written down once."""
         made_by = {"stage": self.name, "version": self.version, "weights": self.weights()}
-        return digest({**made_by, "settings": self.settings(), "row": digest(row)})
+        # "row" is the first of the sorted keys.
+        equal = canonical({**made_by, "settings": self.settings()})[1:]
+        for row in rows:
+            yield digest_of(b'{"row":"' + digest(row).encode() + b'",' + equal)
 
 
 @dataclass(frozen=True)
@@ -187,7 +195,7 @@ def plan_stage(
         repair: Remove shards that turn out to be damaged; False only looks.
         again: Which results are computed anew; by default those that are worth another try.
     """
-    keys = tuple(stage.key(item.row) for item in items)
+    keys = tuple(stage.keys(item.row for item in items))
     tombstones = read_tombstones(store)
     forgotten = {k for k, i in zip(keys, items, strict=True) if tombstones.cover(i.about)}
     wanted = [key for key in keys if key not in forgotten]

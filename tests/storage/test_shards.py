@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.datasets import DatasetError
-from storage.digests import sha256
+from storage.digests import digest, sha256
 from storage.objects import Store
 from storage.parquet import from_parquet, to_parquet
 from storage.reasons import Status, Unusable
@@ -266,3 +266,20 @@ def test_a_whole_shard_of_a_newer_version_is_not_removed(store: Store) -> None:
     with pytest.raises(DatasetError, match=r"is whole and cannot be used .* update"):
         plan_stage(store, Squares(), items(1))
     assert store.exists(f"shards/squares/{sha256(data)}.parquet")
+
+
+def test_a_key_is_the_digest_of_all_that_made_the_row() -> None:
+    stage = Squares(offset=2)
+    made_by = {"stage": "squares", "version": 1, "weights": {"network": "w"}}
+    for n in (1, 2):
+        told = {**made_by, "settings": {"offset": 2}, "row": digest({"n": n})}
+        assert stage.key({"n": n}) == digest(told)
+    assert list(stage.keys([{"n": 1}, {"n": 2}])) == [stage.key({"n": 1}), stage.key({"n": 2})]
+
+
+def test_a_large_plan_has_a_few_thousand_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.shards._MOST_SHARDS", 4)
+    for count, shards in ((12, 4), (13, 4), (40, 4), (3, 1)):
+        assert len(plan_stage(Store(tmp_path), Squares(), items(*range(count))).chunks) == shards
