@@ -242,6 +242,8 @@ def prefect_commands() -> list[list[str]]:
     called = []
     for service in SERVICES.values():
         words = [*service.get("entrypoint", []), *service.get("command", [])]
+        if words[:3] == ["python", "-m", "flows.prefect_worker"]:  # hands its options on
+            words = ["prefect", "worker", "start", *words[3:]]
         if words[:1] not in (["sh"], ["prefect"], ["tensorboard"]):
             continue  # of the image, or of the store's
         if words[:1] == ["sh"]:
