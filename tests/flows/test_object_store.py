@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from flows.build_dataset import build_dataset
 from flows.configs import find_config
@@ -207,6 +208,7 @@ def test_a_model_is_measured(proxy: FaultyProxy, s3_root: str, tmp_path: Path) -
     rows = []
     for root in (str(tmp_path / "local"), s3_root):
         store, dataset = world(root)  # type: ignore[arg-type]
+        torch.manual_seed(0)  # the same weights
         model = publish(store, dataset)
         promote(store, *model.split("@"))
         words = [
