@@ -15,6 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
+_ROWS_AT_ONCE = 10_000
+
 
 def canonical(value: Any) -> bytes:
     """The one JSON text of a value: sorted keys, no spaces, shortest exact floats.
@@ -66,7 +68,9 @@ def content_digest(tables: Mapping[str, pa.Table], columns: Mapping[str, Sequenc
     total = hashlib.blake2b(digest_size=16)
     for name in sorted(tables):
         chosen = tables[name].select(list(columns[name]))
-        rows = sorted(map(_text, chosen.to_pylist()))  # plain already, but for bytes
+        # Plain already, but for bytes; in parts, since rows as Python values take much memory.
+        parts = chosen.to_batches(max_chunksize=_ROWS_AT_ONCE)
+        rows = sorted(_text(row) for part in parts for row in part.to_pylist())
         total.update(canonical({"table": name, "columns": list(columns[name]), "rows": len(rows)}))
         for row in rows:
             total.update(len(row).to_bytes(8, "little"))

@@ -41,7 +41,8 @@ _OUTCOME = pa.schema(
     ]
 )
 ORIGIN = pa.field("origin", pa.string())
-_MOST_SHARDS = 4000  # of one plan: every later build opens each of them
+_MANY_SHARDS = 4000  # every later build opens each of them: a larger plan has larger ones
+_MOST_TIMES = 8  # a stage's own rows a shard: one is held in memory, and lost when it is killed
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)
 
@@ -190,8 +191,8 @@ def plan_stage(
         store: Where the shards are.
         stage: The stage, with its settings.
         items: What is wanted.
-        shard_rows: Input rows a shard; by default the stage's own number, or as many more as keep
-            the shards of a large plan to a few thousand.
+        shard_rows: Input rows a shard; by default the stage's own number, and of a large plan
+            up to eight times as many.
         repair: Remove shards that turn out to be damaged; False only looks.
         again: Which results are computed anew; by default those that are worth another try.
     """
@@ -201,7 +202,7 @@ def plan_stage(
     wanted = [key for key in keys if key not in forgotten]
     known, damaged = find_outcomes(store, stage.name, wanted, repair=repair)
     known |= {key: Outcome(key, 1, Status.FORGOTTEN, None, False, "", 0, 0) for key in forgotten}
-    size = shard_rows or max(stage.shard_rows, -(-len(items) // _MOST_SHARDS))
+    size = shard_rows or _shard_rows(stage, len(items))
     chunks = []
     for start in range(0, len(items), size):
         chunk = []
@@ -213,6 +214,11 @@ def plan_stage(
                 chunk.append(Task(item, key, outcome.attempt + 1))
         chunks.append(tuple(chunk))
     return Plan(keys, tuple(chunks), known, tuple(damaged))
+
+
+def _shard_rows(stage: RowStage, items: int) -> int:
+    wanted = -(-items // _MANY_SHARDS)
+    return min(max(stage.shard_rows, wanted), _MOST_TIMES * stage.shard_rows)
 
 
 def prepare_stage(stage: RowStage) -> None:

@@ -91,7 +91,8 @@ def crops_table(
 
 def triplets_table(sampled: Mapping[str, Sample], crops: pa.Table) -> pa.Table:
     """One row for each triplet of each split."""
-    by_id = {row["crop_id"]: row for row in crops.to_pylist()}
+    told = ["crop_id", "clip_id", "video_id", "timestamp_ms", "pose_cluster"]
+    by_id = {row["crop_id"]: row for row in crops.select(told).to_pylist()}
     rows = []
     for split, sample in sorted(sampled.items()):
         triplets, ids = sample.triplets, sample.crops.crop_id
