@@ -98,7 +98,7 @@ def test_a_missing_file_system_is_named_with_its_package(
     monkeypatch.delenv("IDPOSE_WEIGHTS", raising=False)
     monkeypatch.setitem(sys.modules, "s3fs", None)
     found = CliRunner().invoke(cli.app, [*words, "--root", "s3://bucket/prefix"])
-    assert (found.exit_code, "pip install s3fs" in found.output) == (1, True), found.output
+    assert (found.exit_code, "pip install 'idpose[s3]'" in found.output) == (1, True), found.output
 
 
 def test_internal_errors_are_a_failure_even_of_a_committed_build(
