@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,18 +96,23 @@ def test_a_scheduler_that_schedules_nothing_is_dead() -> None:
 @pytest.mark.slow
 def test_a_real_server_its_pool_and_its_worker(tmp_path: Path) -> None:
     def states(env: dict[str, str]) -> dict[str, str]:
-        done = run(["doctor", "--root", str(tmp_path / "root"), "--json"], env)
-        return {c["name"]: c["state"] for c in json.loads(done.stdout.splitlines()[-1])["checks"]}
+        code = (
+            "import json; from flows.prefect_doctor import check_server; "
+            "print(json.dumps({check.name: check.state for check in check_server()}))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+        )
+        found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+        return found
 
     with prefect_server.server_alone(tmp_path) as (env, processes):
         found = states(env)
         assert found["Prefect server"] == found["scheduler"] == found["work pool"] == "ok"
         assert found["worker"] == "missing"
-        processes.append(prefect_server.start_worker(env))
-        prefect_server.wait_for(lambda: states(env)["worker"] == "ok", 120)
-        assert (
-            prefect_server.run(env, "--no-prompt", "work-pool", "delete", "idpose").returncode == 0
-        )
-        assert states(env)["work pool"] == "missing"
+        deleted = prefect_server.run(env, "--no-prompt", "work-pool", "delete", "idpose")
+        assert deleted.returncode == 0 and states(env)["work pool"] == "missing"
+        processes.append(prefect_server.start_worker(env))  # which makes the pool again
+        prefect_server.wait_for(lambda: states(env).get("worker") == "ok", 120)
     env["PREFECT_API_URL"] = "http://127.0.0.1:9/api"
     assert states(env)["Prefect server"] == "broken"
