@@ -25,7 +25,7 @@ from prefect.context import FlowRunContext
 from prefect.events import Event
 from prefect.exceptions import Abort, TerminationSignal
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import AwaitingRetry
+from prefect.states import AwaitingRetry, Crashed
 
 from storage.errors import ToldError
 
@@ -112,6 +112,21 @@ def ask_for_signs(client: SyncPrefectClient) -> None:
                 _show(client, run.id)
 
 
+def end_children_of_the_dead(client: SyncPrefectClient) -> None:
+    """Mark flow runs as crashed whose round has: they died with its process, and nobody says so.
+
+    Args:
+        client: Of the server.
+    """
+    wanted = {"state": {"type": {"any_": ["RUNNING"]}}, "parent_task_run_id": {"is_null_": False}}
+    for run in client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted)):
+        assert run.parent_task_run_id is not None
+        above = client.read_task_run(run.parent_task_run_id).flow_run_id
+        parent = client.read_flow_run(above) if above else None
+        if parent and TAG in parent.tags and parent.state and parent.state.is_crashed():
+            client.set_flow_run_state(run.id, Crashed(message="the round that it was of has died"))
+
+
 def was_heard(
     client: SyncPrefectClient, event: str, resource: dict[str, Any], since: datetime
 ) -> bool:
@@ -151,6 +166,7 @@ def _showing_life(flow_run: UUID) -> Iterator[None]:
                     last = _show(client, flow_run)
                     if first:
                         ask_for_signs(client)
+                        end_children_of_the_dead(client)
                 first = False
 
     thread = threading.Thread(target=copy_context().run, args=(show_again_and_again,), daemon=True)

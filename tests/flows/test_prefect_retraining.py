@@ -179,6 +179,17 @@ _CRASHES = {
 
 
 @pytest.mark.faults
+def test_what_a_dead_round_leaves_is_ended_by_its_successor(quarter: Quarter) -> None:
+    with serving(quarter.folder) as (env, _):
+        deploy(env)
+        crash(env, quarter, quarter.config(BETTER), child_of("train"))
+        asked = {"flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}}}
+        names = [run["parent_task_run_id"] is None for run in post(env, "flow_runs/filter", asked)]
+        assert sorted(names) == [False, True]  # the round, and the training below it
+    assert [entry["decision"] for entry in rounds(Store(quarter.root), MODEL)] == ["first"]
+
+
+@pytest.mark.faults
 @pytest.mark.skipif(not POSTGRES, reason="needs PostgreSQL: apt-get install postgresql")
 def test_a_quarter_on_postgresql_with_a_crash_in_each_stage(
     quarter: Quarter, monkeypatch: pytest.MonkeyPatch
