@@ -14,6 +14,7 @@ from idpose_core.instances.filters import ClipFilters
 from idpose_core.stages.crop import CropInstances, decode_png
 from idpose_core.stages.detect import DetectObjects
 from idpose_core.stages.link import describe_bars
+from storage.digests import file_sha256
 from storage.reasons import Status, Unusable
 from tests.video.make_videos import write_video
 from tests.video.test_footage import scenery
@@ -35,14 +36,15 @@ def look(path: Path, **options: Any) -> list[dict[str, Any]]:
         kind="annotations", weights_path=None, weights_sha256=None, floor=0.1, fps=4,
         decoder="pyav", device="cpu", deadline_s=60, **chosen,
     )  # fmt: skip
-    return [dict(row) for row in stage.compute({"windows_ms": None}, {"path": str(path)})]
+    row = {"windows_ms": None, "media_sha256": file_sha256(path)}
+    return [dict(found) for found in stage.compute(row, {"path": str(path)})]
 
 
 def crops(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     box = {"xmin": 0.3, "xmax": 0.7, "ymin": 0.25, "ymax": 0.75, "class_name": "car", "score": 1.0}
     seen = [{**box, "timestamp_ms": r["timestamp_ms"], "picture": r["picture"]} for r in rows]
     stage = CropInstances(size=64, scale=1.25, filters=FILTERS, decoder="pyav", deadline_s=60)
-    row = {"clip_id": "clip", "observations": seen}
+    row = {"clip_id": "clip", "observations": seen, "media_sha256": file_sha256(path)}
     return [dict(crop) for crop in stage.compute(row, {"path": str(path)})]
 
 
