@@ -23,7 +23,8 @@ SETTINGS = {
     "pose.clusters": 16,
 }
 TRAINING = {
-    "training": {"method": "copy-attention", "preset": "small", "steps": 600},
+    # Drawn at the last step too: the grid that the demo points to.
+    "training": {"method": "copy-attention", "preset": "small", "steps": 600, "sample_every": 300},
     "run": {"device": "cpu"},
 }
 

@@ -155,8 +155,10 @@ def read_retraining(name_or_file: str, overrides: Mapping[str, Any]) -> RetrainC
     Raises:
         ConfigError: There is neither, or it cannot be used.
     """
-    text = built_in("retraining").get(name_or_file)
-    values = settings.read_yaml(settings.read_text(Path(name_or_file)) if text is None else text)
+    known, path = built_in("retraining"), Path(name_or_file)
+    if name_or_file not in known and not path.is_file():
+        raise ConfigError(f"{name_or_file!r} is neither a file nor one of: {', '.join(known)}")
+    values = settings.read_yaml(known.get(name_or_file) or settings.read_text(path))
     return settings.parse(RetrainConfig, settings.with_overrides(RetrainConfig, values, overrides))
 
 

@@ -21,15 +21,15 @@ def append_entry(store: Store, folder: str, entry: Mapping[str, Any]) -> int:
     Two writers never share a number: the loser of a race takes the next one.
     """
     while True:
-        number = last_number(store, folder) + 1
-        if append_after(store, folder, number - 1, entry):
-            return number
+        number = last_number(store, folder)
+        if append_after(store, folder, number, entry):
+            return number + 1
 
 
 def append_after(store: Store, folder: str, number: int, entry: Mapping[str, Any]) -> bool:
     """Add an entry behind that of a number (0: to an empty log), unless another came first."""
     text = canonical({**entry, "number": number + 1}) + b"\n"
-    return last_number(store, folder) == number and store.publish(_path(folder, number + 1), text)
+    return store.publish(_path(folder, number + 1), text)
 
 
 def point(store: Store, folder: str, cache: str) -> None:

@@ -81,6 +81,17 @@ def run(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def deploy(env: dict[str, str]) -> None:
+    """Every deployment of prefect.yaml, and the automations."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flows", "deploy"],
+        env=env, cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    names = [f"deployed {name}" for name in ("train/gpu", "retrain/weekly")]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(name in done.stdout for name in names), done.stdout
+
+
 def get(env: dict[str, str], path: str) -> Any:
     try:
         with urllib.request.urlopen(f"{env['PREFECT_API_URL']}/{path}", timeout=10) as answer:

@@ -15,7 +15,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
-import yaml
 
 from idpose_core.datasets.rendered.video_file import VideoFile
 from idpose_core.evaluation.sets import SCHEMA, freeze_set
@@ -106,11 +105,6 @@ class Quarter:
         with VideoFile(path, rate, (width, height)) as file:
             for frame in frames:
                 file.add(np.ascontiguousarray(frame))
-
-    def file(self, config: dict[str, Any]) -> Path:
-        path = self.folder / "round.yaml"
-        path.write_text(yaml.safe_dump(config))
-        return path
 
 
 def freeze_own_triplets(root: str, dataset: str, name: str = SET) -> None:

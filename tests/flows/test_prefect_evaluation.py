@@ -8,9 +8,9 @@ import pytest
 
 from storage.objects import Store
 from tests.evaluation.test_sets import world
-from tests.flows.prefect_server import get, post, serving, wait_for
+from tests.flows.prefect_server import deploy, get, post, serving, wait_for
 from tests.flows.test_evaluate import publish
-from tests.flows.test_prefect_training import deploy, state
+from tests.flows.test_prefect_training import state
 
 pytestmark = pytest.mark.slow
 

@@ -15,6 +15,7 @@ import pytest
 from storage.objects import Store
 from tests.flows.prefect_server import (
     REPOSITORY,
+    deploy,
     get,
     post,
     run,
@@ -23,7 +24,7 @@ from tests.flows.prefect_server import (
     start_worker,
     wait_for,
 )
-from tests.flows.test_prefect_training import deploy, start, state, steps_saved, trainings
+from tests.flows.test_prefect_training import start, state, steps_saved, trainings
 from tests.training.worlds import commit_world
 
 _REGISTER = "from flows.prefect_automations import register_automations; register_automations()"

@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -23,7 +22,7 @@ from flows.progress import TerminalProgress
 from idpose_core.training.published import champion, rounds
 from storage.objects import Store
 from tests.flows.builds import InThisProcess
-from tests.flows.prefect_server import get, post, serving, wait_for
+from tests.flows.prefect_server import deploy, get, post, serving, wait_for
 from tests.flows.quarter import (
     BETTER,
     GOOD,
@@ -48,14 +47,6 @@ def quarter(tmp_path: Path) -> Quarter:
     built = build_dataset(config, made.root, InThisProcess(), TerminalProgress())
     freeze_own_triplets(made.root, f"box-cars@{built.committed.version}")
     return made
-
-
-def deploy(env: dict[str, str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "flows", "deploy"], env=env, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0 and "deployed retrain/weekly" in done.stdout, done.stderr
 
 
 def start(env: dict[str, str], quarter: Quarter, config: dict[str, Any]) -> str:
@@ -84,7 +75,7 @@ def test_a_round_leaves_its_verdict_and_the_schedule_asks_for_the_next(quarter: 
         log = rounds(Store(quarter.root), MODEL)
         assert [entry["decision"] for entry in log] == ["first", "promoted"]
         assert steps_of(quarter, champion(Store(quarter.root), MODEL) or "") == BETTER
-        shown = post(env, "artifacts/filter", {"limit": 100})
+        shown = post(env, "artifacts/latest/filter", {"limit": 100})
         texts = {found["key"]: str(found["data"]) for found in shown}
         assert "promoted" in texts["box-cars-round"] and "pixel-l1" in texts["box-cars-gains"]
 
@@ -139,7 +130,7 @@ def processes_of(quarter: Quarter, word: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = " ".join(process.info["cmdline"] or ())
-        if word in line and (quarter.root in line or word.startswith("prefect")):
+        if word in line and quarter.root in line:
             found.append(process)
     return found
 

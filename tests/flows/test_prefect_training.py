@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import pytest
 
 from idpose_core.training.published import versions
 from storage.objects import Store
-from tests.flows.prefect_server import get, post, run, serving, start_worker, wait_for
+from tests.flows.prefect_server import deploy, get, post, run, serving, start_worker, wait_for
 from tests.training.tiny import SETTINGS
 from tests.training.worlds import commit_world
 
@@ -28,14 +26,6 @@ def config(**other: Any) -> dict[str, Any]:
         section, key = path.split(".")
         nested.setdefault(section, {})[key] = value
     return nested
-
-
-def deploy(env: dict[str, str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "flows", "deploy"], env=env, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0 and "deployed train/gpu" in done.stdout, done.stdout + done.stderr
 
 
 def start(env: dict[str, str], root: Path, **other: Any) -> str:

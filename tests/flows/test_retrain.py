@@ -16,7 +16,8 @@ import pytest
 from flows import retrain as retraining
 from flows.retrain import InterruptedRoundError, LocalSteps, RetrainConfig, Retrained
 from idpose_core.config import BuildConfig
-from idpose_core.settings import ConfigError
+from idpose_core.settings import ConfigError, with_overrides
+from idpose_core.training.config import TrainingConfig
 from idpose_core.training.published import (
     ModelError,
     champion,
@@ -146,7 +147,7 @@ def test_a_champion_that_another_replaced_meanwhile_is_measured_against(planted:
     store = Store(planted.root)
     old = serving(planted)
     other = LocalSteps(planted.root, lambda line: None).train(
-        "cars", {"training": {"method": "identity-pose"}, **nested(SETTINGS | {"seed": 7})}
+        "cars", with_overrides(TrainingConfig, {}, {**SETTINGS, "seed": 7})
     )
     assert other is not None
     planted.videos = 5
@@ -199,14 +200,3 @@ def test_what_cannot_work_is_said_before_the_build(
     planted.build = lambda config: pytest.fail("built")  # type: ignore[method-assign]
     with pytest.raises(ConfigError, match=message):
         round_of(planted, **settings)
-
-
-def nested(keys: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in keys.items():
-        section, _, name = key.partition(".")
-        if name:
-            found.setdefault(section, {})[name] = value
-        else:
-            found[key] = value
-    return found
